@@ -1,0 +1,36 @@
+# make demo   install, fit the pinwheel and a real table, print the results, write the figures
+# make test   install with the test extra; lint, types, tests
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types unit clean
+
+demo: .venv/.demo-installed
+	$(BIN)/vmonf demo --out out/demo
+
+test: lint types unit
+
+lint: .venv/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.test-installed
+	$(BIN)/mypy
+
+unit: .venv/.test-installed
+	$(BIN)/pytest
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo-installed: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[plots]'
+	touch $@
+
+.venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv out build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

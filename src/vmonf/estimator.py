@@ -1,0 +1,744 @@
+"""FlowMixture: the scikit-learn face of a mixture of flows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from vmonf.flows import FAMILIES, build_flows
+from vmonf.flows.families import MIXINGS
+from vmonf.inputs import DistinctRows, encode_labels, shift_and_scale
+from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, in_parts
+from vmonf.progress import epoch_bar
+from vmonf.start import (
+    FULL_COVARIANCE_LIMIT,
+    GaussianStart,
+    GaussianStarter,
+    Shrinkage,
+    StartRows,
+)
+from vmonf.storage import ModelFileError, read_model, write_model
+from vmonf.training import (
+    Objective,
+    Progress,
+    Rows,
+    Training,
+    TrainingConfig,
+    TrainingResult,
+    warm_up_posterior,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: A trained model replaces its start only if it gains more than this many standard errors
+#: of held-out log-likelihood: less could be luck.
+STANDARD_ERRORS_OF_GAIN = 2.0
+#: Tables with fewer distinct rows than this, in all or a component, keep the start.
+MIN_ROWS_TO_TRAIN = 20
+MIN_ROWS_A_COMPONENT = 4
+
+
+class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """A mixture of normalizing flows: exact density, clusters, samples, labels if any.
+
+    `sklearn.mixture.GaussianMixture` with normalizing flows for components and a neural
+    network for the posterior, which clusters new rows in one pass. A fit starts from a
+    Gaussian mixture with cross-validated shrinkage and ends with flows only where they
+    improve the held-out log-likelihood by more than chance.
+
+    Source: Pires & Figueiredo, "Variational Mixture of Normalizing Flows" (ESANN 2020).
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        K, the number of flows.
+    flow : {"realnvp", "maf", "nsf", "nsf-ar"}, default="realnvp"
+        The family: affine coupling, affine autoregressive, and rational-quadratic splines
+        in coupling and autoregressive form. Autoregressive flows fit more closely and
+        sample slowly: one network pass a feature. Affine flows of one feature are Gaussian;
+        use splines there.
+    n_layers : int, default=4
+        Coupling or autoregressive layers of each flow.
+    hidden : sequence of int, default=(64, 64)
+        Hidden widths of each layer's network.
+    n_bins : int, default=8
+        Bins of a spline.
+    mixing : {"permutation", "lu"}, default="permutation"
+        How features are mixed after each pair of layers.
+    posterior_hidden : sequence of int, default=(64, 64)
+        Hidden widths of the posterior network q(c given x).
+    weights : {"uniform", "learned"} or array of shape (K,), default="uniform"
+        Mixing weights p(c).
+    objective : {"elbo", "marginal"}, default="elbo"
+        What is maximised: the paper's ELBO, or the exact log-likelihood with q fitted to
+        the responsibilities.
+    temperature : float or (float, float), default=1.0
+        Divides the posterior's softmax input. A pair decays exponentially from the first to
+        the last; start well above 1 with ``init="random"``, as in the paper.
+    temperature_epochs : int or None, default=None
+        Epochs the decay takes: half of `max_epochs` unless given.
+    init : {"kmeans", "random"} or array, default="kmeans"
+        Where the start's components are: k-means, K random rows, given centres of shape
+        (K, D), or a given cluster for each row, of shape (n,), -1 where it is open. With
+        labels, each class starts at its own rows.
+    n_init : int, default=1
+        Fits from so many starts; the best held-out log-likelihood is kept.
+    pretrain_epochs : int, default=0
+        Epochs on the labelled rows alone before all rows are used.
+    learning_rate : float, default=0.003
+        Of Adam.
+    learning_rate_schedule : {"plateau", "cosine", "constant"}, default="plateau"
+        Cut at plateaus of the held-out log-likelihood; half a cosine; or constant.
+    weight_decay : float, default=0.0
+        Decoupled, as in AdamW.
+    gradient_clip : float, default=5.0
+        Largest norm of a gradient.
+    averaging : float, default=0.99
+        Keep a moving average of the weights, with this factor a step; 0 for none.
+    batch_size : int, default=256
+        Rows a step.
+    max_epochs : int, default=300
+        Passes over the rows, at most.
+    validation_fraction : float, default=0.1
+        Share of the distinct rows held out for early stopping. With 0 there is no early
+        stopping, and the last weights are kept whatever they are worth.
+    patience : int or None, default=30
+        Stop after so many epochs without gain.
+    device : str, default="auto"
+        A torch device; "auto" is a CUDA GPU if there is one, else the CPU.
+    random_state : int, RandomState or None, default=None
+        Seeds everything.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    weights_ : array of shape (K,)
+        Mixing weights.
+    classes_ : array of shape (K,)
+        What each component is called by `predict`: 0..K-1, or with labels the classes and
+        then new names for the other components.
+    n_features_in_ : int
+    feature_names_in_ : array of shape (D,)
+        Only where X had names.
+    history_ : dict of str to list
+        One entry an epoch: "epoch", "elbo", "log_likelihood" and "gap" of the held-out rows
+        (nats per row), "training_objective", "temperature", "learning_rate", "seconds",
+        "component_use".
+    converged_ : bool
+        Whether training stopped for want of gain rather than at `max_epochs`.
+    n_epochs_ : int
+        Epochs done.
+    best_epoch_ : int
+        The epoch whose weights were kept; 0 if the Gaussian start was.
+    gain_, gain_error_ : float
+        Held-out log-likelihood of the best epoch over the start's, in nats per row, and its
+        standard error; not a number without held-out rows.
+    shrinkage_ : dict
+        How the start's covariances were shrunk; see `vmonf.start.Shrinkage`.
+    model_ : vmonf.model.MixtureModel
+        The torch model, for a training loop of your own.
+
+    Notes
+    -----
+    Densities are in the units of X, in nats. Equal rows are merged, so that a row of weight
+    two is the same as two rows, and the order of the rows does not matter.
+
+    Examples
+    --------
+    >>> from vmonf import FlowMixture
+    >>> from vmonf.data import Pinwheel
+    >>> X, _ = Pinwheel().sample(100, random_state=0)
+    >>> mixture = FlowMixture(n_components=5, max_epochs=5, random_state=0).fit(X)
+    >>> mixture.predict(X).shape, mixture.score_samples(X).shape
+    ((500,), (500,))
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - scikit-learn's own name
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "flow": [StrOptions(set(FAMILIES))],
+        "n_layers": [Interval(Integral, 0, None, closed="left")],
+        "hidden": ["array-like"],
+        "n_bins": [Interval(Integral, 2, None, closed="left")],
+        "mixing": [StrOptions(set(MIXINGS))],
+        "posterior_hidden": ["array-like"],
+        "weights": [StrOptions({"uniform", "learned"}), "array-like"],
+        "objective": [StrOptions({"elbo", "marginal"})],
+        "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "temperature_epochs": [Interval(Integral, 0, None, closed="left"), None],
+        "init": [StrOptions({"kmeans", "random"}), "array-like"],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "pretrain_epochs": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"plateau", "cosine", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither")],
+        "averaging": [Interval(Real, 0, 1, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        flow: str = "realnvp",
+        n_layers: int = 4,
+        hidden: Sequence[int] = (64, 64),
+        n_bins: int = 8,
+        mixing: str = "permutation",
+        posterior_hidden: Sequence[int] = (64, 64),
+        weights: str | ArrayLike = "uniform",
+        objective: Literal["elbo", "marginal"] = "elbo",
+        temperature: float | tuple[float, float] = 1.0,
+        temperature_epochs: int | None = None,
+        init: str | ArrayLike = "kmeans",
+        n_init: int = 1,
+        pretrain_epochs: int = 0,
+        learning_rate: float = 3e-3,
+        learning_rate_schedule: Literal["plateau", "cosine", "constant"] = "plateau",
+        weight_decay: float = 0.0,
+        gradient_clip: float = 5.0,
+        averaging: float = 0.99,
+        batch_size: int = 256,
+        max_epochs: int = 300,
+        validation_fraction: float = 0.1,
+        patience: int | None = 30,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.flow = flow
+        self.n_layers = n_layers
+        self.hidden = hidden
+        self.n_bins = n_bins
+        self.mixing = mixing
+        self.posterior_hidden = posterior_hidden
+        self.weights = weights
+        self.objective = objective
+        self.temperature = temperature
+        self.temperature_epochs = temperature_epochs
+        self.init = init
+        self.n_init = n_init
+        self.pretrain_epochs = pretrain_epochs
+        self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
+        self.weight_decay = weight_decay
+        self.gradient_clip = gradient_clip
+        self.averaging = averaging
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---------------------------------------------------------------- fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit the mixture.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n, D)
+        y : array-like of shape (n,), optional
+            Labels of some rows: whole numbers or strings; -1 marks an unlabelled row.
+        sample_weight : array-like of shape (n,), optional
+            How often each row counts; not negative.
+
+        Returns
+        -------
+        FlowMixture
+            This object, fitted.
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be fitted: what is wrong and what to do stands in one sentence.
+        vmonf.training.TrainingError
+            If training meets values that are not numbers, again and again.
+        """
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        component = np.full(len(X), -1, dtype=np.int64)
+        classes: NDArray[Any] = np.arange(self.n_components)
+        if y is not None:
+            y = column_or_1d(y, warn=True)
+            check_consistent_length(X, y)
+            classes, component = encode_labels(y, self.n_components)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.sum() > 0:
+            raise ValueError("sample_weight is zero for every row: no row is left to fit.")
+        self._check_settings(X)
+        rows = DistinctRows.of(X, weight, component)
+        if len(rows.X) < self.n_components:
+            raise ValueError(
+                f"n_components={self.n_components} needs at least as many distinct rows, and "
+                f"there are {len(rows.X)} (n_samples={len(X)})."
+            )
+        random = check_random_state(self.random_state)
+        seeds = random.randint(np.iinfo(np.int32).max, size=1 + self.n_init)
+        train, held_out = self._split(rows, np.random.default_rng(seeds[0]))
+        best: _Fit | None = None
+        for restart, seed in enumerate(seeds[1:]):
+            fitted = self._fit_once(rows, train, held_out, restart, int(seed))
+            if best is None or fitted.score > best.score:
+                best = fitted
+            if fitted.result.interrupted:
+                warnings.warn(
+                    "Training was interrupted; the best model so far is kept.", stacklevel=2
+                )
+                break
+        assert best is not None
+        self.model_ = best.model
+        self.classes_ = classes
+        self.history_ = _by_name(best.result.history)
+        self.converged_ = best.result.converged
+        self.n_epochs_ = len(best.result.history)
+        self.best_epoch_ = best.result.best_epoch
+        self.gain_ = best.result.gain
+        self.gain_error_ = best.result.gain_error
+        self.shrinkage_ = dataclasses.asdict(best.shrinkage)
+        return self
+
+    def fit_predict(
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Fit, and return the cluster of each row, by the posterior."""
+        return self.fit(X, y, sample_weight).predict(X)
+
+    def _fit_once(
+        self, rows: DistinctRows, train: IntArray, held_out: IntArray, restart: int, seed: int
+    ) -> _Fit:
+        random = np.random.default_rng(seed)
+        generator = torch.Generator().manual_seed(seed)
+        shift, scale = shift_and_scale(rows.X, rows.weight, self._feature_names())
+        start_rows = StartRows(
+            (rows.X - shift) / scale, rows.weight, rows.component, self._clusters(rows)
+        )
+        starter = GaussianStarter(
+            self.n_components, self._fixed_weights(), self._centres(shift, scale)
+        )
+        start = starter.fit(start_rows.take(train), random)
+        model = self._build(start, shift, scale, generator)
+        tensors = self._tensors(rows)
+        if not self._is_trainable(len(train)):
+            result, score = TrainingResult(), -math.inf
+        else:
+            training = Training(
+                model,
+                tensors.take(torch.from_numpy(train)),
+                tensors.take(torch.from_numpy(held_out)) if len(held_out) else None,
+                Objective(self.objective),
+                self._training_config(),
+                generator,
+            )
+            with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch:
+                result = training.run(on_epoch)
+            score = training.best_score
+        if not self._is_trainable(len(train)) or (
+            len(held_out) and not result.gain > STANDARD_ERRORS_OF_GAIN * result.gain_error
+        ):
+            # The start, then, but of all rows: none need be held out from it.
+            starter = dataclasses.replace(starter, shrinkage=start.shrinkage)
+            model = self._build(starter.fit(start_rows, random), shift, scale, generator)
+            warm_up_posterior(model, tensors, generator)
+            result.best_epoch = 0
+        return _Fit(model, result, start.shrinkage, score)
+
+    def _split(self, rows: DistinctRows, random: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """Training and held-out rows; labelled ones are held out only if most are labelled."""
+        n_rows = len(rows.X)
+        order = random.permutation(n_rows)
+        labelled = rows.component[order] >= 0
+        if labelled.mean() <= 0.5:
+            order = np.concatenate([order[~labelled], order[labelled]])
+        n_held_out = 0
+        if self._is_trainable(n_rows):
+            n_held_out = math.ceil(self.validation_fraction * n_rows)
+        return order[n_held_out:], order[:n_held_out]
+
+    def _is_trainable(self, n_rows: int) -> bool:
+        enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * self.n_components)
+        return self.max_epochs > 0 and (n_rows >= enough or self.validation_fraction == 0)
+
+    def _build(
+        self, start: GaussianStart, shift: Array, scale: Array, generator: torch.Generator
+    ) -> MixtureModel:
+        model = self._architecture(len(shift), generator)
+        model.standardizer = Standardizer(torch.from_numpy(shift), torch.from_numpy(scale))
+        model.flows.whitening.set_gaussians(
+            torch.from_numpy(start.means), torch.from_numpy(start.covariances)
+        )
+        model.set_weights(torch.from_numpy(start.weights))
+        return model.to(self._device())
+
+    def _architecture(self, n_features: int, generator: torch.Generator) -> MixtureModel:
+        """A model of this estimator's settings, whose parameters are not set from data yet."""
+        flows = build_flows(
+            self.flow,
+            self.n_components,
+            n_features,
+            n_layers=self.n_layers,
+            hidden=tuple(self.hidden),
+            n_bins=self.n_bins,
+            mixing=self.mixing,
+            diagonal_whitening=n_features > FULL_COVARIANCE_LIMIT,
+            generator=generator,
+        )
+        return MixtureModel(
+            Standardizer(torch.zeros(n_features), torch.ones(n_features)),
+            flows,
+            PosteriorNetwork(
+                n_features, self.n_components, tuple(self.posterior_hidden), generator=generator
+            ),
+            torch.full((self.n_components,), 1 / self.n_components),
+            learn_weights=self._learns_weights,
+        )
+
+    @property
+    def _learns_weights(self) -> bool:
+        return isinstance(self.weights, str) and self.weights == "learned"
+
+    def _tensors(self, rows: DistinctRows) -> Rows:
+        return Rows(
+            *(
+                torch.from_numpy(part).to(self._device())
+                for part in (rows.X, rows.weight, rows.component)
+            )
+        )
+
+    # ------------------------------------------------------- settings, resolved
+
+    def _check_settings(self, X: Array) -> None:
+        """Refuse what the parameter constraints cannot see."""
+        for name in ("hidden", "posterior_hidden"):
+            widths = getattr(self, name)
+            if not all(isinstance(w, (int, np.integer)) and w > 0 for w in widths):
+                raise ValueError(f"{name}={widths!r} must hold positive whole numbers.")
+        first, last = self._temperatures()
+        if not (first > 0 and last > 0):
+            raise ValueError(f"temperature={self.temperature!r} must be positive.")
+        weights = self._fixed_weights()
+        if weights is not None and (
+            weights.shape != (self.n_components,)
+            or not (weights > 0).all()
+            or abs(weights.sum() - 1) > 1e-6
+        ):
+            raise ValueError(
+                f"weights must be {self.n_components} positive numbers that sum to one, "
+                f"got {self.weights!r}."
+            )
+        if not isinstance(self.init, str):
+            init = np.asarray(self.init)
+            if init.shape == (len(X),):
+                if not np.isin(init, np.arange(-1, self.n_components)).all():
+                    raise ValueError(
+                        f"init gives a cluster for each row: 0 to {self.n_components - 1}, or -1."
+                    )
+            elif init.shape != (self.n_components, X.shape[1]):
+                raise ValueError(
+                    f"init has shape {init.shape}: give centres of shape "
+                    f"{(self.n_components, X.shape[1])} or a cluster for each of {len(X)} rows."
+                )
+
+    def _temperatures(self) -> tuple[float, float]:
+        if isinstance(self.temperature, (int, float)):
+            return float(self.temperature), float(self.temperature)
+        if len(self.temperature) != 2:
+            raise ValueError(
+                f"temperature={self.temperature!r} must be a number or a pair (first, last)."
+            )
+        first, last = self.temperature
+        return float(first), float(last)
+
+    def _training_config(self) -> TrainingConfig:
+        temperature = self._temperatures()
+        temperature_epochs = self.temperature_epochs
+        if temperature_epochs is None:
+            temperature_epochs = 0 if temperature[0] == temperature[1] else self.max_epochs // 2
+        return TrainingConfig(
+            learning_rate=self.learning_rate,
+            learning_rate_schedule=self.learning_rate_schedule,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            gradient_clip=self.gradient_clip,
+            temperature=temperature,
+            temperature_epochs=temperature_epochs,
+            pretrain_epochs=self.pretrain_epochs,
+            averaging=self.averaging,
+        )
+
+    def _fixed_weights(self) -> Array | None:
+        if not isinstance(self.weights, str):
+            return np.asarray(self.weights, dtype=np.float64)
+        if self.weights == "learned":
+            return None
+        return np.full(self.n_components, 1 / self.n_components)
+
+    def _centres(self, shift: Array, scale: Array) -> str | Array:
+        if isinstance(self.init, str):
+            return self.init
+        init = np.asarray(self.init, dtype=np.float64)
+        return "kmeans" if init.ndim == 1 else (init - shift) / scale
+
+    def _clusters(self, rows: DistinctRows) -> IntArray | None:
+        if isinstance(self.init, str) or np.ndim(self.init) == 2:
+            return None
+        return np.asarray(self.init, dtype=np.int64)[rows.first]
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def _feature_names(self) -> list[str]:
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            return [f"column {index}" for index in range(self.n_features_in_)]
+        return [f"column {name!r}" for name in names]
+
+    # ---------------------------------------------------------------- scoring
+
+    @property
+    def weights_(self) -> Array:
+        """Mixing weights p(c): shape (K,)."""
+        check_is_fitted(self)
+        weights: Array = self.model_.log_weights.detach().double().exp().cpu().numpy()
+        return weights
+
+    def predict(
+        self, X: ArrayLike, method: Literal["posterior", "exact"] = "posterior"
+    ) -> NDArray[Any]:
+        """Cluster of each row.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n, D)
+        method : {"posterior", "exact"}, default="posterior"
+            By the posterior network q, one pass; or by the exact responsibilities, from
+            the flows.
+
+        Returns
+        -------
+        array of shape (n,)
+            Entries of `classes_`.
+        """
+        chosen = self.predict_proba(X, method).argmax(axis=1)
+        clusters: NDArray[Any] = self.classes_[chosen]
+        return clusters
+
+    def predict_proba(
+        self, X: ArrayLike, method: Literal["posterior", "exact"] = "posterior"
+    ) -> Array:
+        """Probability of each component given each row: (n, K); see `predict`."""
+        check_is_fitted(self)
+        if method not in ("posterior", "exact"):
+            raise ValueError(f"method={method!r} is not known: choose 'posterior' or 'exact'.")
+        model = self.model_
+        function = model.posterior if method == "posterior" else model.log_responsibilities
+        return np.exp(self._evaluate(function, X))
+
+    def score_samples(self, X: ArrayLike) -> Array:
+        """Exact log density of each row, in nats: (n,)."""
+        check_is_fitted(self)
+        return self._evaluate(self.model_.log_prob, X)
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """Mean exact log density of the rows, in nats per row; y is ignored."""
+        return float(self.score_samples(X).mean())
+
+    def component_log_prob(self, X: ArrayLike) -> Array:
+        """Log p(x given c) of each row under each component, in nats: (n, K)."""
+        check_is_fitted(self)
+        return self._evaluate(self.model_.component_log_prob, X)
+
+    def elbo(self, X: ArrayLike) -> Array:
+        """Evidence lower bound of each row, in nats: (n,)."""
+        check_is_fitted(self)
+        return self._evaluate(self.model_.elbo, X)
+
+    def gap(self, X: ArrayLike) -> Array:
+        """Log p(x) - ELBO of each row, KL(q, responsibilities) in nats: (n,), never negative."""
+        check_is_fitted(self)
+        return self._evaluate(lambda x: self.model_.terms(x).gap, X)
+
+    def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        x = torch.from_numpy(np.array(X)).to(self.model_.log_weights.device)
+        values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
+        if np.isnan(values).any():
+            row = int(np.isnan(values.reshape(len(X), -1)).any(axis=1).argmax())
+            joint = self.model_.log_joint(x[row : row + 1])[0]
+            dead = torch.isnan(joint).nonzero().flatten().tolist()
+            raise ArithmeticError(
+                f"Row {row} has no density: component {', '.join(map(str, dead)) or 'none'} "
+                "gives values that are not numbers; fit again with a smaller learning_rate."
+            )
+        return values
+
+    # ---------------------------------------------------------------- sampling
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        component: object = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> tuple[Array, NDArray[Any]]:
+        """Draw rows from the mixture, in random order, or from one component.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        component : entry of `classes_`, optional
+            Draw from this component alone.
+        random_state : int, RandomState or None, default=None
+            Seeds the draw; the estimator's own `random_state` unless given.
+
+        Returns
+        -------
+        X : array of shape (n_samples, D)
+        component : array of shape (n_samples,)
+            The component each row came from: entries of `classes_`.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples} must be at least 1.")
+        index: int | None = None
+        if component is not None:
+            found = np.flatnonzero(self.classes_ == component)
+            if not len(found):
+                raise ValueError(
+                    f"component={component!r} is not one of {', '.join(map(str, self.classes_))}."
+                )
+            index = int(found[0])
+        random = check_random_state(self.random_state if random_state is None else random_state)
+        generator = torch.Generator(self.model_.log_weights.device)
+        generator.manual_seed(int(random.randint(np.iinfo(np.int32).max)))
+        x, drawn = self.model_.sample(n_samples, index, generator)
+        return x.cpu().numpy(), self.classes_[drawn.cpu().numpy()]
+
+    # ---------------------------------------------------------------- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to one file: safetensors, with its settings as JSON.
+
+        Raises
+        ------
+        vmonf.storage.ModelFileError
+            If the file cannot be written; nothing is left half-written.
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        document = {
+            "parameters": {name: _as_json(v) for name, v in self.get_params().items()},
+            "n_features": self.n_features_in_,
+            "feature_names": None if names is None else names.tolist(),
+            "classes": self.classes_.tolist(),
+            "results": {name: getattr(self, name) for name in RESULTS},
+        }
+        write_model(path, document, self.model_.state_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
+        """Read a fitted model from a file.
+
+        Parameters
+        ----------
+        path : path
+        device : str, optional
+            Where to put it; as the model was made unless given.
+
+        Raises
+        ------
+        vmonf.storage.ModelFileError
+            If there is no such file, or it is not a model that this version reads.
+        """
+        document, tensors = read_model(path)
+        parameters = document["parameters"]
+        if device is not None:
+            parameters["device"] = device
+        mixture = cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()})
+        mixture.n_features_in_ = document["n_features"]
+        if document["feature_names"] is not None:
+            mixture.feature_names_in_ = np.array(document["feature_names"], dtype=object)
+        mixture.classes_ = np.array(document["classes"])
+        for name in RESULTS:
+            setattr(mixture, name, document["results"][name])
+        model = mixture._architecture(mixture.n_features_in_, torch.Generator())
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelFileError(
+                f"{path} holds weights that do not fit its settings: the file is damaged."
+            ) from error
+        mixture.model_ = model.to(mixture._device())
+        return mixture
+
+
+#: What a fit leaves beside the model, and a file keeps.
+RESULTS = (
+    "history_",
+    "converged_",
+    "n_epochs_",
+    "best_epoch_",
+    "gain_",
+    "gain_error_",
+    "shrinkage_",
+)
+
+
+@dataclasses.dataclass
+class _Fit:
+    model: MixtureModel
+    result: TrainingResult
+    shrinkage: Shrinkage
+    score: float
+
+
+def _by_name(history: list[Progress]) -> dict[str, list[Any]]:
+    names = [field.name for field in dataclasses.fields(Progress)]
+    return {name: [getattr(progress, name) for progress in history] for name in names}
+
+
+def _as_json(value: Any) -> Any:
+    """A parameter as JSON can hold it; a random generator's state is not kept."""
+    if isinstance(value, np.random.RandomState):
+        return None
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value

@@ -1,0 +1,74 @@
+"""Masked autoregressive layers: every feature is transformed given those before it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vmonf.flows.bijections import Bijection
+from vmonf.flows.networks import ComponentMLP, autoregressive_masks
+from vmonf.flows.transform import Transform
+
+
+class MaskedAutoregressive(Transform):
+    """Feature i gets a bijection whose parameters depend on the features before it.
+
+    To the base in one pass of the network, back in one pass a feature.
+
+    Source: Papamakarios et al., "Masked Autoregressive Flow" (2017), section 3.1.
+
+    Parameters
+    ----------
+    n_components, n_features : int
+    bijection : Bijection
+        What is applied to each feature.
+    hidden : sequence of int
+        Hidden widths of the masked network.
+    reverse : bool
+        Take the features in reverse order.
+    generator : torch.Generator, optional
+        Draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_features: int,
+        bijection: Bijection,
+        hidden: Sequence[int],
+        *,
+        reverse: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.order = list(range(n_features))
+        if reverse:
+            self.order.reverse()
+        degrees = torch.tensor(self.order) + 1  # its own inverse, forwards and reversed
+        owners = bijection.feature_of_parameter(n_features)
+        self.network = ComponentMLP(
+            n_components,
+            n_features,
+            n_features * bijection.n_parameters,
+            hidden,
+            masks=autoregressive_masks(degrees, hidden, owners),
+            generator=generator,
+        )
+        self._columns = [(owners == feature).nonzero().squeeze(-1) for feature in range(n_features)]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform all features at once; see `Transform.forward`."""
+        z, log_slopes = self.bijection.forward(x, self.network(x))
+        return z, log_slopes.sum(dim=-1)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Recover one feature after the other; see `Transform.inverse`."""
+        x = torch.zeros_like(z)
+        log_det = z.new_zeros(z.shape[:2])
+        for feature in self.order:
+            parameters = self.network(x, self._columns[feature].to(z.device))
+            value, log_slope = self.bijection.inverse(z[..., feature : feature + 1], parameters)
+            x = x.select_scatter(value.squeeze(-1), dim=-1, index=feature)
+            log_det = log_det + log_slope.squeeze(-1)
+        return x, log_det

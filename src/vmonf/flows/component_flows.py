@@ -1,0 +1,119 @@
+"""K normalizing flows held side by side."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vmonf.flows.transform import Chain, Transform
+from vmonf.flows.whitening import Whitening
+
+
+class ComponentFlows(nn.Module):
+    """K flows of one architecture, each from data to a standard normal base.
+
+    Parameters
+    ----------
+    whitening : Whitening
+        The affine start of each flow, applied to the data first.
+    layers : iterable of Transform
+        The rest, in order from data to base. Each starts as the identity up to the order
+        of the features, so that fresh flows are the Gaussians of the whitening.
+
+    Notes
+    -----
+    Methods take rows as (B, D), seen by every component, or as (K, B, D), where every
+    component has its own. ``components``, a tensor of C component indices, evaluates those
+    alone at the cost of C: the component axis is then C long, and gradients reach the
+    full parameters.
+    """
+
+    def __init__(self, whitening: Whitening, layers: Iterable[Transform]) -> None:
+        super().__init__()
+        self.n_components, _, self.n_features = whitening.mean.shape
+        self.whitening = whitening
+        self.chain = Chain([whitening, *layers])
+
+    @property
+    def values_per_row(self) -> int:
+        """How many values the widest layer holds for one row, over all components."""
+        widths = (p.shape[0] * p.shape[-1] for p in self.chain.parameters())
+        return max(widths)
+
+    def log_prob(self, x: Tensor, components: Tensor | None = None) -> Tensor:
+        """Log density of rows under each component.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, D) or (K, B, D)
+        components : Tensor of shape (C,), optional
+            Evaluate these components alone.
+
+        Returns
+        -------
+        Tensor of shape (K, B)
+            log p(x given c) in nats.
+        """
+        z, log_det = self.to_base(x, components)
+        return log_det - 0.5 * (z.square().sum(dim=-1) + self.n_features * math.log(2 * math.pi))
+
+    def to_base(self, x: Tensor, components: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data to base: z (K, B, D) and log |det dz/dx| (K, B)."""
+        return self._run(x, components, inverse=False)
+
+    def from_base(self, z: Tensor, components: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map base to data: x (K, B, D) and log |det dx/dz| (K, B)."""
+        return self._run(z, components, inverse=True)
+
+    def sample(self, counts: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ``counts[c]`` rows from component c.
+
+        Components with like counts are drawn together, padded to the largest of their
+        group, which is less than twice the smallest: the work is less than twice the
+        number of rows asked for, whatever K is, and no parameter is copied per row.
+
+        Parameters
+        ----------
+        counts : Tensor of shape (K,), integer
+        generator : torch.Generator, optional
+
+        Returns
+        -------
+        Tensor of shape (sum of counts, D)
+            The rows of component 0, then those of component 1, ...
+        """
+        parameter = self.whitening.mean
+        noise = torch.randn(
+            int(counts.sum()),
+            self.n_features,
+            generator=generator,
+            dtype=parameter.dtype,
+            device=parameter.device,
+        )
+        blocks = list(noise.split(counts.tolist()))
+        groups: dict[int, list[int]] = {}
+        for component, count in enumerate(counts.tolist()):
+            if count:
+                groups.setdefault(count.bit_length(), []).append(component)
+        for members in groups.values():
+            padded = nn.utils.rnn.pad_sequence([blocks[c] for c in members], batch_first=True)
+            rows, _ = self.from_base(padded, torch.tensor(members, device=parameter.device))
+            for component, drawn in zip(members, rows, strict=True):
+                blocks[component] = drawn[: len(blocks[component])]
+        return torch.cat(blocks)
+
+    def _run(
+        self, values: Tensor, components: Tensor | None, *, inverse: bool
+    ) -> tuple[Tensor, Tensor]:
+        n_evaluated = self.n_components if components is None else len(components)
+        if values.dim() == 2:
+            values = values.expand(n_evaluated, *values.shape)
+        result: tuple[Tensor, Tensor]
+        if components is None:
+            result = self.chain(values, inverse=inverse)
+        else:
+            chosen = {name: p[components] for name, p in self.chain.named_parameters()}
+            result = functional_call(self.chain, chosen, (values,), {"inverse": inverse})
+        return result

@@ -1,0 +1,122 @@
+"""Multilayer perceptrons, one for each of K components, evaluated as one."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ComponentLinear(nn.Module):
+    """K linear layers side by side: (K, B, in) to (K, B, out) by one batched product.
+
+    Weights lie as (K, in, out), so that no transpose is needed at a step.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(max(n_inputs, 1))
+        self.weight = nn.Parameter(
+            (torch.rand(n_components, n_inputs, n_outputs, generator=generator) * 2 - 1) * bound
+        )
+        self.bias = nn.Parameter(
+            (torch.rand(n_components, 1, n_outputs, generator=generator) * 2 - 1) * bound
+        )
+        self.mask: Tensor | None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Apply the layers; with `columns`, compute those outputs alone."""
+        weight = self.weight if self.mask is None else self.weight * self.mask
+        bias = self.bias
+        if columns is not None:
+            weight, bias = weight[:, :, columns], bias[:, :, columns]
+        return torch.baddbmm(bias, x, weight)
+
+    def zero(self) -> None:
+        """Make every output zero."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class ComponentMLP(nn.Module):
+    """K perceptrons side by side, whose outputs are all zero at first.
+
+    Parameters
+    ----------
+    n_components, n_inputs, n_outputs : int
+        With no inputs the outputs are constants, learned per component.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    masks : sequence of Tensor of shape (in, out), optional
+        One a layer, 1 where a connection may be; see `autoregressive_masks`.
+    generator : torch.Generator, optional
+        Draws the initial weights of the hidden layers.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_inputs: int,
+        n_outputs: int,
+        hidden: Sequence[int],
+        *,
+        masks: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        widths = [n_inputs, *hidden, n_outputs]
+        self.layers = nn.ModuleList(
+            ComponentLinear(
+                n_components,
+                n_in,
+                n_out,
+                mask=None if masks is None else masks[index],
+                generator=generator,
+            )
+            for index, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        )
+        self.layers[-1].zero()  # so that a fresh flow is the identity
+
+    def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        output: Tensor = self.layers[-1](x, columns)
+        return output
+
+
+def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor) -> list[Tensor]:
+    """Masks that let output j see only the inputs of smaller degree.
+
+    Source: Germain et al., "MADE" (2015), section 4. Hidden degrees are spread evenly, so
+    that every input is heard even where a layer is narrower than the number of features.
+
+    Parameters
+    ----------
+    degrees : Tensor of shape (D,)
+        A permutation of 1..D: the place of each feature in the order.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    outputs : Tensor of shape (n_outputs,)
+        The feature each output belongs to.
+    """
+    n_features = len(degrees)
+    below = degrees
+    masks = []
+    for width in hidden:
+        # 1..D-1, or 0 for a single feature: a unit of degree 0 hears nothing.
+        here = torch.arange(width) * (n_features - 1) // width + min(1, n_features - 1)
+        masks.append((here[None, :] >= below[:, None]).float())
+        below = here
+    masks.append((degrees[outputs][None, :] > below[:, None]).float())
+    return masks

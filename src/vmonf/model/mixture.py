@@ -1,0 +1,216 @@
+"""The probability model: K flows, mixing weights and a neural posterior."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vmonf.flows import ComponentFlows
+from vmonf.model.posterior import PosteriorNetwork
+from vmonf.model.standardizer import Standardizer
+
+#: Values in the widest layer that evaluation in parts allows: 64 MiB in float32.
+VALUES_AT_ONCE = 2**24
+
+
+def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, n_rows: int) -> Tensor:
+    """Evaluate a function of rows without gradient, `n_rows` at a time."""
+    with torch.no_grad():
+        return torch.cat([function(part) for part in x.split(n_rows)])
+
+
+class Terms(NamedTuple):
+    """What everything else is derived from, for B rows and K components, in nats.
+
+    Attributes
+    ----------
+    log_joint : Tensor of shape (B, K)
+        log p(x, c) = log p(x given c) + log p(c).
+    log_posterior : Tensor of shape (B, K)
+        log q(c given x).
+    """
+
+    log_joint: Tensor
+    log_posterior: Tensor
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Log p(x), exact: shape (B,)."""
+        return self.log_joint.logsumexp(dim=-1)
+
+    @property
+    def log_responsibilities(self) -> Tensor:
+        """Log p(c given x), exact: shape (B, K)."""
+        return self.log_joint.log_softmax(dim=-1)
+
+    @property
+    def elbo(self) -> Tensor:
+        """sum_c q(c|x) [log p(x|c) + log p(c) - log q(c|x)]: shape (B,)."""
+        return (self.log_posterior.exp() * (self.log_joint - self.log_posterior)).sum(dim=-1)
+
+    @property
+    def gap(self) -> Tensor:
+        """Log p(x) - ELBO = KL(q, responsibilities), never negative: shape (B,)."""
+        difference = self.log_posterior - self.log_responsibilities
+        return (self.log_posterior.exp() * difference).sum(dim=-1).clamp(min=0)
+
+
+class MixtureModel(nn.Module):
+    """A mixture of K normalizing flows with a variational posterior.
+
+    Source: Pires & Figueiredo, "Variational Mixture of Normalizing Flows" (ESANN 2020).
+
+    Parameters
+    ----------
+    standardizer : Standardizer
+        From the user's units to the model's.
+    flows : ComponentFlows
+        p(x given c), c = 0..K-1.
+    posterior_network : PosteriorNetwork
+        The logits of q(c given x).
+    weights : Tensor of shape (K,)
+        Mixing weights p(c): positive; normalised here.
+    learn_weights : bool
+        Whether the weights are parameters or stay as given.
+
+    Notes
+    -----
+    All methods take rows in the user's units, of shape (B, D), and are differentiable in
+    rows and parameters. Densities come out in the dtype of the rows, so that float64 rows
+    keep the units' log-determinant whole. Everything is in nats.
+    """
+
+    log_weight_logits: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        standardizer: Standardizer,
+        flows: ComponentFlows,
+        posterior_network: PosteriorNetwork,
+        weights: Tensor,
+        *,
+        learn_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.standardizer = standardizer
+        self.flows = flows
+        self.posterior_network = posterior_network
+        if learn_weights:
+            self.log_weight_logits = nn.Parameter(weights.log())
+        else:
+            self.register_buffer("log_weight_logits", weights.log())
+        self.register_buffer("temperature", torch.tensor(1.0))
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return self.flows.n_components
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self.flows.n_features
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows to evaluate at once without taking much memory."""
+        return max(16, VALUES_AT_ONCE // self.flows.values_per_row)
+
+    @property
+    def log_weights(self) -> Tensor:
+        """Log p(c), normalised: shape (K,)."""
+        return self.log_weight_logits.log_softmax(dim=-1)
+
+    @torch.no_grad()
+    def set_weights(self, weights: Tensor) -> None:
+        """Set p(c): shape (K,), positive; normalised here."""
+        self.log_weight_logits.copy_(weights.log())
+
+    def terms(self, x: Tensor, temperature: float | None = None) -> Terms:
+        """All terms of the objective, from one pass over the flows and the network.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, D)
+        temperature : float, optional
+            Divides the posterior's softmax input. The last of training unless given.
+        """
+        standardised = self._standardised(x)
+        return Terms(
+            self._log_joint(standardised, x.dtype),
+            self._log_posterior(standardised, temperature).to(x.dtype),
+        )
+
+    def component_log_prob(self, x: Tensor) -> Tensor:
+        """Log p(x given c) for every component: (B, D) to (B, K)."""
+        return self._component_log_prob(self._standardised(x), x.dtype)
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """Log p(x given c) + log p(c) for every component: (B, D) to (B, K)."""
+        return self._log_joint(self._standardised(x), x.dtype)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log p(x), exact: (B, D) to (B,)."""
+        return self.log_joint(x).logsumexp(dim=-1)
+
+    def log_responsibilities(self, x: Tensor) -> Tensor:
+        """Log p(c given x), exact, from the flows: (B, D) to (B, K)."""
+        return self.log_joint(x).log_softmax(dim=-1)
+
+    def posterior(self, x: Tensor, temperature: float | None = None) -> Tensor:
+        """Log q(c given x), from the network alone: (B, D) to (B, K).
+
+        The temperature is the last of training unless given.
+        """
+        return self._log_posterior(self._standardised(x), temperature).to(x.dtype)
+
+    def elbo(self, x: Tensor, temperature: float | None = None) -> Tensor:
+        """Evidence lower bound of each row: (B, D) to (B,)."""
+        return self.terms(x, temperature).elbo
+
+    def sample(
+        self,
+        n_samples: int,
+        component: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw rows from the mixture, or from one component.
+
+        The numbers of rows a component are drawn first, then exactly that many rows from
+        each, then the rows are shuffled.
+
+        Returns
+        -------
+        x : Tensor of shape (n_samples, D)
+            In the user's units, float64.
+        component : Tensor of shape (n_samples,), int64
+            The component each row was drawn from.
+        """
+        device = self.log_weights.device
+        if component is None:
+            drawn = torch.multinomial(
+                self.log_weights.exp(), n_samples, replacement=True, generator=generator
+            )
+        else:
+            drawn = torch.full((n_samples,), component, device=device)
+        counts = drawn.bincount(minlength=self.n_components)
+        rows = self.flows.sample(counts, generator)
+        # `drawn` is in random order already: row i goes to the i-th place by component.
+        x = torch.empty_like(rows).index_copy(0, drawn.argsort(stable=True), rows)
+        return self.standardizer.inverse(x), drawn
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        return self.standardizer(x).to(self.flows.whitening.mean.dtype)
+
+    def _component_log_prob(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.flows.log_prob(standardised).mT.to(dtype) + self.standardizer.log_det.to(dtype)
+
+    def _log_joint(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._component_log_prob(standardised, dtype) + self.log_weights.to(dtype)
+
+    def _log_posterior(self, standardised: Tensor, temperature: float | None) -> Tensor:
+        logits = self.posterior_network(standardised)
+        divisor = self.temperature if temperature is None else temperature
+        return (logits / divisor).log_softmax(dim=-1)

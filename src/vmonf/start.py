@@ -1,0 +1,293 @@
+"""The Gaussian mixture that every fit starts from.
+
+A mixture of flows overfits a small table by hundreds of nats where a Gaussian mixture
+does not. So a fresh model is a Gaussian mixture, and a careful one: expectation
+maximisation with covariances shrunk as much as cross-validation asks for. numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: Beyond this many features covariances are diagonal: a triangular whitening would cost
+#: more at every step than the flow's own layers.
+FULL_COVARIANCE_LIMIT = 256
+#: Rows seen by the start; a fit of more draws these many at random.
+MAX_ROWS = 50_000
+#: Rows seen by cross-validation.
+MAX_VALIDATION_ROWS = 2_000
+#: With more rows than this per covariance row, shrinkage has nothing to say.
+AMPLE_ROWS = 50
+VARIANCE_FLOOR = 1e-6
+EM_TOLERANCE = 1e-3
+EM_ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """How strongly covariances are drawn together.
+
+    Component c's covariance is (S_c + strength * P) / (n_c + strength), where S_c is its
+    scatter, n_c its number of rows and P the covariance pooled over components, drawn to
+    its own diagonal by `diagonal_share`. Strength 0 is a mixture's "full", infinity its
+    "tied", infinity with share 1 a tied "diag".
+
+    Source: Friedman, "Regularized Discriminant Analysis" (1989), section 3; the form with
+    a strength in rows is the posterior mode under an inverse-Wishart prior.
+    """
+
+    strength: float
+    diagonal_share: float
+
+
+@dataclass(frozen=True)
+class GaussianStart:
+    """A Gaussian mixture in standardised units.
+
+    Attributes
+    ----------
+    means : array of shape (K, D)
+    covariances : array of shape (K, D, D), or (K, D) where they are diagonal
+    weights : array of shape (K,)
+    shrinkage : Shrinkage
+        As chosen.
+    """
+
+    means: Array
+    covariances: Array
+    weights: Array
+    shrinkage: Shrinkage
+
+    def log_joint(self, Z: Array) -> Array:
+        """Log p(z, c) in nats: (n, D) to (n, K)."""
+        n_features = Z.shape[1]
+        result = np.empty((len(Z), len(self.means)))
+        for c, (mean, covariance) in enumerate(zip(self.means, self.covariances, strict=True)):
+            if covariance.ndim == 1:
+                deviations = (Z - mean) / np.sqrt(covariance)
+                log_det = 0.5 * np.log(covariance).sum()
+            else:
+                factor = np.linalg.cholesky(covariance)
+                deviations = solve_triangular(factor, (Z - mean).T, lower=True).T
+                log_det = np.log(np.diag(factor)).sum()
+            result[:, c] = -0.5 * np.square(deviations).sum(axis=1) - log_det
+        constant = 0.5 * n_features * math.log(2 * math.pi)
+        log_joint: Array = result - constant + np.log(self.weights)
+        return log_joint
+
+
+class StartRows(NamedTuple):
+    """Rows to start from, in standardised units.
+
+    Attributes
+    ----------
+    Z : array of shape (n, D)
+    weight : array of shape (n,)
+    component : int array of shape (n,)
+        The component a row is known to belong to; -1 where it is not known.
+    cluster : int array of shape (n,) or None
+        The cluster a row is first put in, where the user says so; -1 where it is open.
+    """
+
+    Z: Array
+    weight: Array
+    component: IntArray
+    cluster: IntArray | None
+
+    def take(self, index: IntArray) -> StartRows:
+        """Some of the rows."""
+        return StartRows(*(None if part is None else part[index] for part in self))
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which rows have a label: shape (n,)."""
+        return self.component >= 0
+
+
+@dataclass(frozen=True)
+class GaussianStarter:
+    """Fits the start of a mixture of K flows.
+
+    Parameters
+    ----------
+    n_components : int
+    weights : array of shape (K,) or None
+        Fixed mixing weights, or None to estimate them.
+    init : {"kmeans", "random"} or array of shape (K, D)
+        How rows that are in no cluster yet are first put in one: by k-means, or by the
+        nearest of K random rows or of the given centres.
+    shrinkage : Shrinkage, optional
+        Chosen by cross-validation unless given.
+    """
+
+    n_components: int
+    weights: Array | None = None
+    init: str | Array = "kmeans"
+    shrinkage: Shrinkage | None = None
+
+    def fit(self, rows: StartRows, random: np.random.Generator) -> GaussianStart:
+        """Fit to rows; labelled ones keep their component."""
+        if len(rows.Z) > MAX_ROWS:
+            # Labels are few and dear: they stay.
+            order = np.lexsort((random.random(len(rows.Z)), ~rows.labelled))
+            rows = rows.take(order[:MAX_ROWS])
+        shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
+        return self._maximise(rows, self._first_responsibilities(rows, random), shrinkage)
+
+    def _choose_shrinkage(self, rows: StartRows, random: np.random.Generator) -> Shrinkage:
+        n_rows, n_features = rows.Z.shape
+        if n_rows >= AMPLE_ROWS * self.n_components * n_features:
+            return Shrinkage(strength=1.0, diagonal_share=0.1)
+        if n_rows < 4 * self.n_components:  # too few to hold any out: lean on the pooled one
+            return Shrinkage(strength=float(n_features), diagonal_share=0.5)
+        chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
+        # Fewer splits where one is dear.
+        n_folds = 5 if n_features <= 32 else 3
+        fold_of = np.arange(len(chosen)) % n_folds
+        folds = []
+        for fold in range(n_folds if n_features <= 100 else 1):
+            train = rows.take(chosen[fold_of != fold])
+            test = rows.take(chosen[fold_of == fold])
+            folds.append((train, self._first_responsibilities(train, random), test))
+
+        def held_out(shrinkage: Shrinkage) -> float:
+            total = 0.0
+            for train, first, test in folds:
+                log_joint = self._maximise(train, first, shrinkage).log_joint(test.Z)
+                total += float(test.weight @ logsumexp(log_joint, axis=1))
+            return total
+
+        scores: dict[Shrinkage, float] = {}
+        best = Shrinkage(strength=float(n_features), diagonal_share=0.1)
+        strengths = [0.1, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
+        for _ in range(2):  # along one axis, then the other, twice
+            for candidates in (
+                [Shrinkage(float(strength), best.diagonal_share) for strength in strengths],
+                [Shrinkage(best.strength, share) for share in (0.0, 0.03, 0.1, 0.3, 1.0)],
+            ):
+                for candidate in candidates:
+                    if candidate not in scores:
+                        scores[candidate] = held_out(candidate)
+                best = max(candidates, key=scores.__getitem__)
+        return best
+
+    def _first_responsibilities(self, rows: StartRows, random: np.random.Generator) -> Array:
+        """Hard responsibilities (n, K) to start from; a row of zeros is not used yet."""
+        cluster = rows.component
+        if rows.cluster is not None:
+            cluster = np.where(rows.labelled, cluster, rows.cluster)
+        elif len(np.unique(rows.component[rows.labelled])) < self.n_components:
+            cluster = np.where(rows.labelled, cluster, self._cluster(rows, random))
+        # else the labelled rows alone say where each component is
+        used = cluster >= 0
+        first = np.zeros((len(cluster), self.n_components))
+        first[used, cluster[used]] = 1.0
+        return first
+
+    def _cluster(self, rows: StartRows, random: np.random.Generator) -> IntArray:
+        Z = rows.Z
+        if not isinstance(self.init, str):
+            return _nearest(Z, self.init)
+        if rows.labelled.any():
+            return _nearest(Z, self._centres_beside_classes(rows, random))
+        if self.init == "kmeans":
+            seed = int(random.integers(np.iinfo(np.int32).max))
+            kmeans = KMeans(self.n_components, n_init=4, random_state=seed)
+            cluster = kmeans.fit(Z, sample_weight=rows.weight).labels_.astype(np.int64)
+        else:
+            cluster = _nearest(Z, Z[random.choice(len(Z), self.n_components, replace=False)])
+        if self.weights is not None:
+            # The largest cluster goes to the component of the largest weight.
+            sizes = np.bincount(cluster, weights=rows.weight, minlength=self.n_components)
+            component = np.empty(self.n_components, dtype=np.int64)
+            component[np.argsort(-sizes, kind="stable")] = np.argsort(-self.weights, kind="stable")
+            cluster = component[cluster]
+        return cluster
+
+    def _centres_beside_classes(self, rows: StartRows, random: np.random.Generator) -> Array:
+        """Class means, and for the other components rows far from them, as in k-means++."""
+        centres = np.full((self.n_components, rows.Z.shape[1]), np.nan)
+        for c in np.unique(rows.component[rows.labelled]):
+            members = rows.component == c
+            centres[c] = np.average(rows.Z[members], axis=0, weights=rows.weight[members])
+        for c in np.flatnonzero(np.isnan(centres[:, 0])):
+            known = centres[~np.isnan(centres[:, 0])]
+            distances = np.square(rows.Z[:, None, :] - known[None]).sum(axis=2).min(axis=1)
+            chances = distances * rows.weight * ~rows.labelled
+            if not chances.sum() > 0:
+                chances = rows.weight
+            centres[c] = rows.Z[random.choice(len(rows.Z), p=chances / chances.sum())]
+        return centres
+
+    def _maximise(self, rows: StartRows, first: Array, shrinkage: Shrinkage) -> GaussianStart:
+        """Expectation maximisation; labelled rows keep their component."""
+        labelled = rows.labelled
+        fitted = self._estimate(rows, first, shrinkage)
+        previous = -math.inf
+        for _ in range(EM_ITERATIONS):
+            log_joint = fitted.log_joint(rows.Z)
+            log_prob = logsumexp(log_joint, axis=1, keepdims=True)
+            responsibilities = np.exp(log_joint - log_prob)
+            responsibilities[labelled] = first[labelled]
+            fitted = self._estimate(rows, responsibilities, shrinkage)
+            mean_log_prob = float(np.average(log_prob[:, 0], weights=rows.weight))
+            if mean_log_prob - previous < EM_TOLERANCE:
+                break
+            previous = mean_log_prob
+        return fitted
+
+    def _estimate(
+        self, rows: StartRows, responsibilities: Array, shrinkage: Shrinkage
+    ) -> GaussianStart:
+        Z = rows.Z
+        n_features = Z.shape[1]
+        weighted = responsibilities * rows.weight[:, None]
+        counts = weighted.sum(axis=0)
+        total_mean = np.average(Z, axis=0, weights=rows.weight)
+        means = np.where(
+            counts[:, None] > 0, weighted.T @ Z / np.maximum(counts, 1e-12)[:, None], total_mean
+        )
+        diagonal = n_features > FULL_COVARIANCE_LIMIT
+        scatters = np.stack(
+            [_scatter(Z - mean, weighted[:, c], diagonal=diagonal) for c, mean in enumerate(means)]
+        )
+        pooled = scatters.sum(axis=0) / counts.sum()
+        if not diagonal:
+            share = shrinkage.diagonal_share
+            pooled = (1 - share) * pooled + share * np.diag(np.diag(pooled))
+        if math.isinf(shrinkage.strength):
+            covariances = np.repeat(pooled[None], self.n_components, axis=0)
+        else:
+            rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
+            strength = shrinkage.strength
+            covariances = (scatters + strength * pooled) / (rows_of + strength)
+        floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(n_features)
+        weights = counts / counts.sum() if self.weights is None else self.weights
+        return GaussianStart(means, covariances + floor, np.maximum(weights, 1e-12), shrinkage)
+
+
+def _scatter(centred: Array, weight: Array, *, diagonal: bool) -> Array:
+    scatter: Array
+    if diagonal:
+        scatter = weight @ np.square(centred)
+    else:
+        scatter = centred.T @ (centred * weight[:, None])
+    return scatter
+
+
+def _nearest(Z: Array, centres: Array) -> IntArray:
+    distances: Array = np.square(centres).sum(axis=1) - 2 * Z @ centres.T
+    return distances.argmin(axis=1).astype(np.int64)

@@ -1,0 +1,91 @@
+"""Model files: safetensors with a JSON document in the header. No code runs on load."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+FORMAT = "vmonf-model"
+FORMAT_VERSION = 1
+
+
+class ModelFileError(ValueError):
+    """A file is not a model that this version reads, or cannot be written."""
+
+
+def write_model(
+    path: str | os.PathLike[str], document: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Write a model file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    document : dict
+        What JSON can hold: configuration, classes, history.
+    tensors : dict of str to Tensor
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be written there.
+    """
+    target = Path(path)
+    header = {"format": FORMAT, "version": str(FORMAT_VERSION), "model": json.dumps(document)}
+    content = serialise(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header
+    )
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise ModelFileError(
+            f"Cannot write the model to {target}: {error.strerror or error}."
+        ) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a model file: its document and its tensors, on the CPU.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such file, it is not one of ours, or a newer version wrote it.
+    """
+    if not Path(path).is_file():
+        raise ModelFileError(f"There is no model file at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is not a model file: it does not read as safetensors ({error})."
+        ) from error
+    if header.get("format") != FORMAT:
+        raise ModelFileError(f"{path} is a safetensors file, but not a vmonf model.")
+    if int(header.get("version", 0)) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} was written by a newer vmonf (format {header['version']}; this one reads "
+            f"up to {FORMAT_VERSION}): upgrade vmonf to load it."
+        )
+    document: dict[str, Any] = json.loads(header["model"])
+    return document, tensors

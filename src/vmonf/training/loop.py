@@ -1,0 +1,361 @@
+"""The training loop: batches, optimiser, schedules, early stopping, best weights."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vmonf.model import MixtureModel, Terms, in_parts
+from vmonf.training.config import TrainingConfig
+from vmonf.training.objective import Objective, Rows
+from vmonf.training.schedule import Plateau, TemperatureSchedule
+
+#: How often a training that meets a value that is not a number goes back to its best
+#: weights, at a tenth of the learning rate, before it gives up.
+MAX_RECOVERIES = 3
+POSTERIOR_WARM_UP_STEPS = 200
+
+
+class TrainingError(RuntimeError):
+    """Training met values that are not numbers, and could not recover."""
+
+
+@dataclass
+class Progress:
+    """What is known at the end of an epoch; a history is a list of these.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1; pretraining's epochs are not counted.
+    elbo : float
+        Mean over held-out rows (over training rows, where none are held out), in nats.
+    log_likelihood : float
+        Mean exact log p(x) of the same rows, in nats.
+    gap : float
+        log_likelihood - elbo: how far q is from the responsibilities, in nats.
+    training_objective : float
+        Mean of the objective over the epoch's batches, in nats.
+    temperature, learning_rate, seconds : float
+        In use during the epoch; seconds since training began.
+    component_use : list of float
+        Mean of q(c|x) over the rows scored: how much each component is used.
+    """
+
+    epoch: int
+    elbo: float
+    log_likelihood: float
+    gap: float
+    training_objective: float
+    temperature: float
+    learning_rate: float
+    seconds: float
+    component_use: list[float]
+
+
+@dataclass
+class TrainingResult:
+    """What a training came to.
+
+    Attributes
+    ----------
+    history : list of Progress
+    best_epoch : int
+        Whose weights the model has; 0 is the start.
+    converged : bool
+        Whether it stopped by itself, for want of gain.
+    interrupted : bool
+        Whether Ctrl-C stopped it.
+    recoveries : int
+        How often it went back to its best weights because of values that were not numbers.
+    gain, gain_error : float
+        Held-out log-likelihood of the best weights less that of the start, in nats per row,
+        and the standard error of that difference. Not a number without held-out rows.
+    """
+
+    history: list[Progress] = field(default_factory=list)
+    best_epoch: int = 0
+    converged: bool = False
+    interrupted: bool = False
+    recoveries: int = 0
+    gain: float = math.nan
+    gain_error: float = math.nan
+
+
+class Training:
+    """One training of one model. All that changes while it runs stands in `__init__`.
+
+    Parameters
+    ----------
+    model : MixtureModel
+        Trained in place.
+    rows : Rows
+        To train on.
+    held_out : Rows or None
+        To score after each epoch; without them the rows themselves are scored, and neither
+        early stopping nor best weights are used.
+    objective : Objective
+    config : TrainingConfig
+    generator : torch.Generator
+        Draws the batches.
+    """
+
+    def __init__(
+        self,
+        model: MixtureModel,
+        rows: Rows,
+        held_out: Rows | None,
+        objective: Objective,
+        config: TrainingConfig,
+        generator: torch.Generator,
+    ) -> None:
+        self.model = model
+        self.rows = rows
+        self.held_out = held_out
+        self.objective = objective
+        self.config = config
+        self.generator = generator
+        self.temperature = TemperatureSchedule(*config.temperature, config.temperature_epochs)
+        self.plateau = Plateau(config.learning_rate, max(1, (config.patience or 30) // 2))
+        self.parameters = list(model.parameters())
+        self.optimizer = self._new_optimizer(config.learning_rate)
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.n_steps = 0
+        self.best_weights: list[Tensor] = []
+        self.best_score = -math.inf
+        self.best_temperature = config.temperature[0]
+        self.epochs_without_gain = 0
+        self.result = TrainingResult()
+
+    def run(self, on_epoch: Callable[[Progress], None] | None = None) -> TrainingResult:
+        """Train until done, and leave the model with the best weights.
+
+        Parameters
+        ----------
+        on_epoch : callable, optional
+            Called after each epoch with its `Progress`.
+
+        Raises
+        ------
+        TrainingError
+            If the objective is not a number again and again; the model then has the best
+            weights so far.
+        """
+        began = time.perf_counter()
+        warm_up_posterior(self.model, self.rows, self.generator)
+        self._restart_average()
+        first = self._held_out_log_prob()
+        score = -math.inf if first is None else self._mean(first)
+        self._keep_if_better(0, score, temperature=1.0)
+        try:
+            self._pretrain()
+            for epoch in range(1, self.config.max_epochs + 1):
+                progress = self._epoch(epoch, began)
+                if progress is None:
+                    continue
+                self.result.history.append(progress)
+                if on_epoch is not None:
+                    on_epoch(progress)
+                if self._is_done(epoch):
+                    self.result.converged = True
+                    break
+        except KeyboardInterrupt:
+            self.result.interrupted = True
+        finally:
+            self._restore()
+        last = self._held_out_log_prob()
+        if first is not None and last is not None:
+            self._measure_gain(last - first)
+        return self.result
+
+    def _epoch(self, epoch: int, began: float) -> Progress | None:
+        """One pass over the rows; None if it had to be undone."""
+        temperature = self.temperature(epoch - 1)
+        learning_rate = self._learning_rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        try:
+            objective = self._pass(self.rows, temperature)
+        except FloatingPointError as error:
+            self._recover(error)
+            return None
+        live = [p.detach().clone() for p in self.parameters]
+        self._load(self.average)
+        scored = self.held_out if self.held_out is not None else self.rows
+        elbo, log_likelihood, use = summarise(self.model, scored, temperature)
+        self._load(live)
+        if epoch > self.config.temperature_epochs:
+            self._keep_if_better(epoch, log_likelihood, temperature)
+        return Progress(
+            epoch=epoch,
+            elbo=elbo,
+            log_likelihood=log_likelihood,
+            gap=log_likelihood - elbo,
+            training_objective=objective,
+            temperature=temperature,
+            learning_rate=learning_rate,
+            seconds=time.perf_counter() - began,
+            component_use=use,
+        )
+
+    def _pass(self, rows: Rows, temperature: float) -> float:
+        """One optimiser step a batch; the mean objective."""
+        batch_size = min(self.config.batch_size, rows.n_rows)
+        n_batches = max(1, rows.n_rows // batch_size)
+        order = torch.randperm(rows.n_rows, generator=self.generator).to(rows.x.device)
+        total = torch.zeros((), dtype=torch.float64, device=rows.x.device)
+        # The rows left over by whole batches are spread over them, so that no small batch
+        # takes a step as large as a whole one.
+        for index in order.tensor_split(n_batches):
+            batch = rows.take(index)
+            terms = self.model.terms(batch.x, temperature)
+            value = self.objective(terms, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            (-value).backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+            if not bool(torch.isfinite(value) & torch.isfinite(norm)):
+                raise FloatingPointError(_describe_non_finite(terms, index))
+            self.optimizer.step()
+            self.n_steps += 1
+            forgotten = 1 - min(self.config.averaging, self.n_steps / (self.n_steps + 10))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], forgotten)
+            total += value.detach()
+        return float(total) / n_batches
+
+    def _pretrain(self) -> None:
+        labelled = self.rows.take(self.rows.component >= 0)
+        if labelled.n_rows == 0:
+            return
+        for _ in range(self.config.pretrain_epochs):
+            try:
+                self._pass(labelled, self.config.temperature[1])
+            except FloatingPointError as error:
+                self._recover(error)
+                return
+        if self.config.pretrain_epochs:
+            self._restart_average()
+
+    def _learning_rate(self, epoch: int) -> float:
+        schedule = self.config.learning_rate_schedule
+        if schedule == "cosine":
+            share = (epoch - 1) / self.config.max_epochs
+            return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+        if schedule == "plateau" and self.held_out is not None:
+            return self.plateau.step(self.epochs_without_gain)
+        return self.plateau.learning_rate
+
+    def _keep_if_better(self, epoch: int, score: float, temperature: float) -> None:
+        if score > self.best_score or self.held_out is None:
+            self.best_score = score
+            self.best_temperature = temperature
+            self.best_weights = [p.clone() for p in self.average]
+            self.result.best_epoch = epoch
+            self.epochs_without_gain = 0
+        else:
+            self.epochs_without_gain += 1
+
+    def _is_done(self, epoch: int) -> bool:
+        return (
+            self.config.patience is not None
+            and self.held_out is not None
+            and epoch > self.config.temperature_epochs
+            and self.epochs_without_gain >= self.config.patience
+        )
+
+    def _recover(self, error: FloatingPointError) -> None:
+        self.result.recoveries += 1
+        if self.result.recoveries > MAX_RECOVERIES:
+            raise TrainingError(
+                f"Training met values that are not numbers {self.result.recoveries} times and "
+                f"gave up: {error} Try a smaller learning_rate or fewer n_components."
+            ) from error
+        self.plateau.learning_rate *= 0.1
+        self._restore()
+        self.optimizer = self._new_optimizer(self.plateau.learning_rate)
+        self._restart_average()
+
+    def _new_optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self.parameters,
+            lr=learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+
+    @torch.no_grad()
+    def _load(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self.parameters, weights, strict=True):
+            parameter.copy_(weight)
+
+    def _restore(self) -> None:
+        self._load(self.best_weights)
+        self.model.temperature.fill_(self.best_temperature)
+
+    def _restart_average(self) -> None:
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.n_steps = 0
+
+    def _held_out_log_prob(self) -> Tensor | None:
+        if self.held_out is None:
+            return None
+        return in_parts(self.model.log_prob, self.held_out.x, self.model.rows_at_once)
+
+    def _mean(self, per_row: Tensor) -> float:
+        assert self.held_out is not None
+        return float((per_row * self.held_out.weight).sum() / self.held_out.weight.sum())
+
+    def _measure_gain(self, difference: Tensor) -> None:
+        assert self.held_out is not None
+        self.result.gain = self._mean(difference)
+        spread = self._mean((difference - self.result.gain).square())
+        self.result.gain_error = math.sqrt(spread / max(1, self.held_out.n_rows - 1))
+
+
+def warm_up_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator) -> None:
+    """Fit q alone to the responsibilities of the fresh flows, and to the labels."""
+    parameters = list(model.posterior_network.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-2, fused=True)
+    for _ in range(POSTERIOR_WARM_UP_STEPS):
+        index = torch.randint(rows.n_rows, (min(512, rows.n_rows),), generator=generator)
+        batch = rows.take(index.to(rows.x.device))
+        with torch.no_grad():
+            target = model.log_responsibilities(batch.x).exp()
+            labelled = batch.component >= 0
+            known = nn.functional.one_hot(batch.component.clamp(min=0), model.n_components)
+            target = known.to(target.dtype).where(labelled[:, None], target)
+        cross_entropy = -(target * model.posterior(batch.x, temperature=1.0)).sum(dim=-1)
+        optimizer.zero_grad(set_to_none=True)
+        (cross_entropy * batch.weight).mean().backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def summarise(
+    model: MixtureModel, rows: Rows, temperature: float
+) -> tuple[float, float, list[float]]:
+    """Weighted means over rows: ELBO, log-likelihood and each component's use."""
+    sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
+    for index in torch.arange(rows.n_rows, device=rows.x.device).split(model.rows_at_once):
+        part = rows.take(index)
+        terms = model.terms(part.x, temperature)
+        columns = (terms.elbo[:, None], terms.log_prob[:, None], terms.log_posterior.exp())
+        sums += part.weight @ torch.cat(columns, dim=1)
+    elbo, log_likelihood, *use = (sums / rows.weight.sum()).tolist()
+    return elbo, log_likelihood, use
+
+
+def _describe_non_finite(terms: Terms, index: Tensor) -> str:
+    """Name the first component and the row of its first bad value."""
+    bad = ~torch.isfinite(terms.log_joint)
+    if bad.any():
+        row, component = (int(i) for i in bad.nonzero()[0])
+        return (
+            f"component {component} gave log p(x, c) = {float(terms.log_joint[row, component])} "
+            f"for training row {int(index[row])} ({int(bad.sum())} such values in the batch)."
+        )
+    if not torch.isfinite(terms.log_posterior).all():
+        return "the posterior network gave values that are not numbers."
+    return "the gradient was not a number."

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: A trained model replaces its start only if it gains more than this many standard errors
+#: Flows replace the Gaussian mixture only if they gain more than this many standard errors
 #: of held-out log-likelihood: less could be luck.
 STANDARD_ERRORS_OF_GAIN = 2.0
 #: Tables with fewer distinct rows than this, in all or a component, keep the start.
@@ -72,7 +72,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     n_components : int, default=2
-        K, the number of flows.
+        K, the number of flows. Labels of more classes raise it, with a warning.
     flow : {"realnvp", "maf", "nsf", "nsf-ar"}, default="realnvp"
         The family: affine coupling, affine autoregressive, and rational-quadratic splines
         in coupling and autoregressive form. Autoregressive flows fit more closely and
@@ -110,8 +110,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Of Adam.
     learning_rate_schedule : {"plateau", "cosine", "constant"}, default="plateau"
         Cut at plateaus of the held-out log-likelihood; half a cosine; or constant.
-    weight_decay : float, default=0.0
-        Decoupled, as in AdamW.
+    weight_decay : float, default=0.1
+        Of the networks' weights, decoupled, as in AdamW; 0 is Adam.
     gradient_clip : float, default=5.0
         Largest norm of a gradient.
     averaging : float, default=0.99
@@ -136,6 +136,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     weights_ : array of shape (K,)
         Mixing weights.
+    n_components_ : int
+        K as fitted.
     classes_ : array of shape (K,)
         What each component is called by `predict`: 0..K-1, or with labels the classes and
         then new names for the other components.
@@ -151,10 +153,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     n_epochs_ : int
         Epochs done.
     best_epoch_ : int
-        The epoch whose weights were kept; 0 if the Gaussian start was.
+        The epoch whose weights were kept; 0 if the Gaussian mixture was kept instead,
+        because flows gained no more than two standard errors on the held-out rows.
     gain_, gain_error_ : float
-        Held-out log-likelihood of the best epoch over the start's, in nats per row, and its
-        standard error; not a number without held-out rows.
+        Held-out log-likelihood of the flows less that of the Gaussian mixture, in nats per
+        row, and its standard error. Of the training rows, where none are held out; not a
+        number, where nothing was trained.
     shrinkage_ : dict
         How the start's covariances were shrunk; see `vmonf.start.Shrinkage`.
     model_ : vmonf.model.MixtureModel
@@ -223,7 +227,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         pretrain_epochs: int = 0,
         learning_rate: float = 3e-3,
         learning_rate_schedule: Literal["plateau", "cosine", "constant"] = "plateau",
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.1,
         gradient_clip: float = 5.0,
         averaging: float = 0.99,
         batch_size: int = 256,
@@ -263,7 +267,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---------------------------------------------------------------- fitting
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -289,22 +293,25 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         vmonf.training.TrainingError
             If training meets values that are not numbers, again and again.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        component = np.full(len(X), -1, dtype=np.int64)
+        values: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        component = np.full(len(values), -1, dtype=np.int64)
         classes: NDArray[Any] = np.arange(self.n_components)
         if y is not None:
-            y = column_or_1d(y, warn=True)
-            check_consistent_length(X, y)
-            classes, component = encode_labels(y, self.n_components)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            labels = column_or_1d(y, warn=True)
+            check_consistent_length(values, labels)
+            classes, component = encode_labels(labels, self.n_components)
+        self.n_components_ = len(classes)
+        weight = _check_sample_weight(
+            sample_weight, values, dtype=np.float64, ensure_non_negative=True
+        )
         if not weight.sum() > 0:
             raise ValueError("sample_weight is zero for every row: no row is left to fit.")
-        self._check_settings(X)
-        rows = DistinctRows.of(X, weight, component)
-        if len(rows.X) < self.n_components:
+        self._check_settings(values)
+        rows = DistinctRows.of(values, weight, component)
+        if len(rows.X) < self.n_components_:
             raise ValueError(
-                f"n_components={self.n_components} needs at least as many distinct rows, and "
-                f"there are {len(rows.X)} (n_samples={len(X)})."
+                f"n_components={self.n_components_} needs at least as many distinct rows, and "
+                f"there are {len(rows.X)} (n_samples={len(values)})."
             )
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + self.n_init)
@@ -326,8 +333,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.converged_ = best.result.converged
         self.n_epochs_ = len(best.result.history)
         self.best_epoch_ = best.result.best_epoch
-        self.gain_ = best.result.gain
-        self.gain_error_ = best.result.gain_error
+        self.gain_ = best.gain
+        self.gain_error_ = best.gain_error
         self.shrinkage_ = dataclasses.asdict(best.shrinkage)
         return self
 
@@ -335,7 +342,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[Any]:
         """Fit, and return the cluster of each row, by the posterior."""
-        return self.fit(X, y, sample_weight).predict(X)
+        clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
+        return clusters
 
     def _fit_once(
         self, rows: DistinctRows, train: IntArray, held_out: IntArray, restart: int, seed: int
@@ -347,14 +355,19 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             (rows.X - shift) / scale, rows.weight, rows.component, self._clusters(rows)
         )
         starter = GaussianStarter(
-            self.n_components, self._fixed_weights(), self._centres(shift, scale)
+            self.n_components_, self._fixed_weights(), self._centres(shift, scale)
         )
-        start = starter.fit(start_rows.take(train), random)
-        model = self._build(start, shift, scale, generator)
+        clusters, mixture = starter.fit(start_rows.take(train), random)
+        # Where rows are ample, flows find the shape of hard clusters by themselves, while
+        # expectation maximisation has bent them towards what Gaussians can say.
+        ample = starter.is_ample(len(train), self.n_features_in_)
+        model = self._build(clusters if ample else mixture, shift, scale, generator)
         tensors = self._tensors(rows)
-        if not self._is_trainable(len(train)):
-            result, score = TrainingResult(), -math.inf
-        else:
+        result, gain, gain_error = TrainingResult(), math.nan, math.nan
+        judged = held_out if len(held_out) else train
+        floor = mixture.log_prob(start_rows.Z[judged]) - np.log(scale).sum()
+        score = float(np.average(floor, weights=rows.weight[judged]))
+        if self._is_trainable(len(train)):
             training = Training(
                 model,
                 tensors.take(torch.from_numpy(train)),
@@ -365,16 +378,18 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
             with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch:
                 result = training.run(on_epoch)
-            score = training.best_score
-        if not self._is_trainable(len(train)) or (
-            len(held_out) and not result.gain > STANDARD_ERRORS_OF_GAIN * result.gain_error
-        ):
-            # The start, then, but of all rows: none need be held out from it.
-            starter = dataclasses.replace(starter, shrinkage=start.shrinkage)
-            model = self._build(starter.fit(start_rows, random), shift, scale, generator)
+            judged_x = tensors.x[torch.from_numpy(judged)]
+            log_prob = in_parts(model.log_prob, judged_x, model.rows_at_once).cpu().numpy()
+            gain, gain_error = _mean_and_error(log_prob - floor, rows.weight[judged])
+            score += gain
+        if not result.history or (len(held_out) and gain <= STANDARD_ERRORS_OF_GAIN * gain_error):
+            # The Gaussian mixture, then, but of all rows: none need be held out from it.
+            starter = dataclasses.replace(starter, shrinkage=mixture.shrinkage)
+            _, mixture = starter.fit(start_rows, random)
+            model = self._build(mixture, shift, scale, generator)
             warm_up_posterior(model, tensors, generator)
             result.best_epoch = 0
-        return _Fit(model, result, start.shrinkage, score)
+        return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
 
     def _split(self, rows: DistinctRows, random: np.random.Generator) -> tuple[IntArray, IntArray]:
         """Training and held-out rows; labelled ones are held out only if most are labelled."""
@@ -389,7 +404,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return order[n_held_out:], order[:n_held_out]
 
     def _is_trainable(self, n_rows: int) -> bool:
-        enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * self.n_components)
+        enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * self.n_components_)
         return self.max_epochs > 0 and (n_rows >= enough or self.validation_fraction == 0)
 
     def _build(
@@ -407,7 +422,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """A model of this estimator's settings, whose parameters are not set from data yet."""
         flows = build_flows(
             self.flow,
-            self.n_components,
+            self.n_components_,
             n_features,
             n_layers=self.n_layers,
             hidden=tuple(self.hidden),
@@ -420,9 +435,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Standardizer(torch.zeros(n_features), torch.ones(n_features)),
             flows,
             PosteriorNetwork(
-                n_features, self.n_components, tuple(self.posterior_hidden), generator=generator
+                n_features, self.n_components_, tuple(self.posterior_hidden), generator=generator
             ),
-            torch.full((self.n_components,), 1 / self.n_components),
+            torch.full((self.n_components_,), 1 / self.n_components_),
             learn_weights=self._learns_weights,
         )
 
@@ -451,25 +466,25 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"temperature={self.temperature!r} must be positive.")
         weights = self._fixed_weights()
         if weights is not None and (
-            weights.shape != (self.n_components,)
+            weights.shape != (self.n_components_,)
             or not (weights > 0).all()
             or abs(weights.sum() - 1) > 1e-6
         ):
             raise ValueError(
-                f"weights must be {self.n_components} positive numbers that sum to one, "
+                f"weights must be {self.n_components_} positive numbers that sum to one, "
                 f"got {self.weights!r}."
             )
         if not isinstance(self.init, str):
             init = np.asarray(self.init)
             if init.shape == (len(X),):
-                if not np.isin(init, np.arange(-1, self.n_components)).all():
+                if not np.isin(init, np.arange(-1, self.n_components_)).all():
                     raise ValueError(
-                        f"init gives a cluster for each row: 0 to {self.n_components - 1}, or -1."
+                        f"init gives a cluster for each row: 0 to {self.n_components_ - 1}, or -1."
                     )
-            elif init.shape != (self.n_components, X.shape[1]):
+            elif init.shape != (self.n_components_, X.shape[1]):
                 raise ValueError(
                     f"init has shape {init.shape}: give centres of shape "
-                    f"{(self.n_components, X.shape[1])} or a cluster for each of {len(X)} rows."
+                    f"{(self.n_components_, X.shape[1])} or a cluster for each of {len(X)} rows."
                 )
 
     def _temperatures(self) -> tuple[float, float]:
@@ -506,7 +521,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return np.asarray(self.weights, dtype=np.float64)
         if self.weights == "learned":
             return None
-        return np.full(self.n_components, 1 / self.n_components)
+        return np.full(self.n_components_, 1 / self.n_components_)
 
     def _centres(self, shift: Array, scale: Array) -> str | Array:
         if isinstance(self.init, str):
@@ -596,11 +611,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self._evaluate(lambda x: self.model_.terms(x).gap, X)
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        x = torch.from_numpy(np.array(X)).to(self.model_.log_weights.device)
+        rows: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        x = torch.from_numpy(np.array(rows)).to(self.model_.log_weights.device)
         values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
         if np.isnan(values).any():
-            row = int(np.isnan(values.reshape(len(X), -1)).any(axis=1).argmax())
+            row = int(np.isnan(values.reshape(len(rows), -1)).any(axis=1).argmax())
             joint = self.model_.log_joint(x[row : row + 1])[0]
             dead = torch.isnan(joint).nonzero().flatten().tolist()
             raise ArithmeticError(
@@ -647,7 +662,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state if random_state is None else random_state)
         generator = torch.Generator(self.model_.log_weights.device)
         generator.manual_seed(int(random.randint(np.iinfo(np.int32).max)))
-        x, drawn = self.model_.sample(n_samples, index, generator)
+        with torch.no_grad():
+            x, drawn = self.model_.sample(n_samples, index, generator)
         return x.cpu().numpy(), self.classes_[drawn.cpu().numpy()]
 
     # ---------------------------------------------------------------- files
@@ -687,14 +703,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If there is no such file, or it is not a model that this version reads.
         """
         document, tensors = read_model(path)
-        parameters = document["parameters"]
+        parameters: dict[str, Any] = document["parameters"]
         if device is not None:
             parameters["device"] = device
-        mixture = cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()})
+        for name, value in parameters.items():
+            parameters[name] = tuple(value) if isinstance(value, list) else value
+        mixture = cls(**parameters)
         mixture.n_features_in_ = document["n_features"]
         if document["feature_names"] is not None:
             mixture.feature_names_in_ = np.array(document["feature_names"], dtype=object)
         mixture.classes_ = np.array(document["classes"])
+        mixture.n_components_ = len(mixture.classes_)
         for name in RESULTS:
             setattr(mixture, name, document["results"][name])
         model = mixture._architecture(mixture.n_features_in_, torch.Generator())
@@ -724,8 +743,18 @@ RESULTS = (
 class _Fit:
     model: MixtureModel
     result: TrainingResult
+    gain: float
+    gain_error: float
     shrinkage: Shrinkage
+    #: By which restarts are compared: log-likelihood of the held-out rows, in nats per row.
     score: float
+
+
+def _mean_and_error(values: Array, weight: Array) -> tuple[float, float]:
+    """Weighted mean over rows, and its standard error."""
+    mean = np.average(values, weights=weight)
+    variance = np.average(np.square(values - mean), weights=weight)
+    return float(mean), math.sqrt(variance / max(1, len(values) - 1))
 
 
 def _by_name(history: list[Progress]) -> dict[str, list[Any]]:

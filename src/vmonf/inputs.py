@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +30,14 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
     classes : array of shape (K,)
         What `predict` calls each component: first the classes found in y, sorted, then new
         names for the components that no label claims: the next whole numbers, or "new_0",
-        "new_1", ...
+        "new_1", ... There are as many as classes, where that is more than asked for.
     component : int array of shape (n,)
         The component of each row; -1 where it is not labelled.
 
     Raises
     ------
     ValueError
-        If y holds numbers that are not whole, or more classes than there are components.
+        If y holds numbers that are not whole, or neither numbers nor strings.
     """
     labels: NDArray[Any]
     if y.dtype.kind in "biuf":
@@ -59,16 +60,19 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
             )
     found, codes = np.unique(labels[~unlabelled], return_inverse=True)
     if len(found) > n_components:
-        raise ValueError(
-            f"y has {len(found)} classes but n_components={n_components}: every class needs a "
-            "component of its own."
+        warnings.warn(
+            f"y has {len(found)} classes and n_components={n_components}: every class needs a "
+            f"component of its own, so {len(found)} components are fitted.",
+            stacklevel=3,
         )
+        n_components = len(found)
     component = np.full(len(y), -1, dtype=np.int64)
     component[~unlabelled] = codes
     n_new = n_components - len(found)
     if found.dtype.kind == "U":
-        names = (f"new_{i}" for i in range(n_components + n_new))
-        classes = np.array([*found, *[n for n in names if n not in set(found)][:n_new]])
+        candidates = (f"new_{i}" for i in range(n_components + n_new))
+        free = [name for name in candidates if name not in set(found)][:n_new]
+        classes = np.array([*found, *free])
     else:
         first_new = int(found.max()) + 1 if len(found) else 0
         classes = np.concatenate([found.astype(np.int64), first_new + np.arange(n_new)])
@@ -88,7 +92,7 @@ def _whole_numbers(y: NDArray[Any]) -> IntArray:
         if wrong.any():
             raise ValueError(
                 f"Unknown label type: continuous. y[{int(wrong.argmax())}] = "
-                f"{y[wrong.argmax()]!r} is no class label; give whole numbers or strings, and "
+                f"{y[wrong.argmax()]} is no class label; give whole numbers or strings, and "
                 "-1 for unlabelled rows."
             )
     return y.astype(np.int64)

@@ -24,8 +24,8 @@ def epoch_bar(
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("epoch {task.completed}/{task.total}"),
+        BarColumn(bar_width=12),
+        TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
     )
@@ -35,11 +35,11 @@ def epoch_bar(
 
         def show(progress: Progress) -> None:
             figures = (
-                f"held-out {progress.log_likelihood:.3f} nats, ELBO {progress.elbo:.3f}, "
-                f"gap {progress.gap:.3f}, least used component {min(progress.component_use):.0%}"
+                f"log p {progress.log_likelihood:.3f}  ELBO {progress.elbo:.3f}  "
+                f"least used {min(progress.component_use):.0%}"
             )
             if progress.temperature != 1:
-                figures += f", T {progress.temperature:.2f}"
+                figures += f"  T {progress.temperature:.2f}"
             bar.update(task, completed=progress.epoch, figures=figures)
 
         yield show

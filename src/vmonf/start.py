@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,7 @@ FULL_COVARIANCE_LIMIT = 256
 MAX_ROWS = 50_000
 #: Rows seen by cross-validation.
 MAX_VALIDATION_ROWS = 2_000
-#: With more rows than this per covariance row, shrinkage has nothing to say.
+#: With more rows than this a component and feature, shrinkage has nothing to say.
 AMPLE_ROWS = 50
 VARIANCE_FLOOR = 1e-6
 EM_TOLERANCE = 1e-3
@@ -71,6 +72,11 @@ class GaussianStart:
     weights: Array
     shrinkage: Shrinkage
 
+    def log_prob(self, Z: Array) -> Array:
+        """Log density, in nats: (n, D) to (n,)."""
+        log_prob: Array = logsumexp(self.log_joint(Z), axis=1)
+        return log_prob
+
     def log_joint(self, Z: Array) -> Array:
         """Log p(z, c) in nats: (n, D) to (n, K)."""
         n_features = Z.shape[1]
@@ -89,7 +95,8 @@ class GaussianStart:
         return log_joint
 
 
-class StartRows(NamedTuple):
+@dataclass(frozen=True)
+class StartRows:
     """Rows to start from, in standardised units.
 
     Attributes
@@ -109,7 +116,12 @@ class StartRows(NamedTuple):
 
     def take(self, index: IntArray) -> StartRows:
         """Some of the rows."""
-        return StartRows(*(None if part is None else part[index] for part in self))
+        return StartRows(
+            self.Z[index],
+            self.weight[index],
+            self.component[index],
+            None if self.cluster is None else self.cluster[index],
+        )
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -138,18 +150,42 @@ class GaussianStarter:
     init: str | Array = "kmeans"
     shrinkage: Shrinkage | None = None
 
-    def fit(self, rows: StartRows, random: np.random.Generator) -> GaussianStart:
-        """Fit to rows; labelled ones keep their component."""
+    def fit(
+        self, rows: StartRows, random: np.random.Generator
+    ) -> tuple[GaussianStart, GaussianStart]:
+        """Fit to rows; labelled ones keep their component.
+
+        Returns
+        -------
+        clusters : GaussianStart
+            The Gaussians of the first clusters.
+        mixture : GaussianStart
+            What expectation maximisation makes of them.
+        """
+        # Products of small matrices: a second thread costs more than it brings, and on a busy
+        # machine stalls.
+        small = rows.Z.shape[1] <= 64
+        with threadpool_limits(1 if small else None):
+            return self._fit(rows, random)
+
+    def _fit(
+        self, rows: StartRows, random: np.random.Generator
+    ) -> tuple[GaussianStart, GaussianStart]:
         if len(rows.Z) > MAX_ROWS:
             # Labels are few and dear: they stay.
             order = np.lexsort((random.random(len(rows.Z)), ~rows.labelled))
             rows = rows.take(order[:MAX_ROWS])
         shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
-        return self._maximise(rows, self._first_responsibilities(rows, random), shrinkage)
+        first = self._first_responsibilities(rows, random)
+        return self._estimate(rows, first, shrinkage), self._maximise(rows, first, shrinkage)
+
+    def is_ample(self, n_rows: int, n_features: int) -> bool:
+        """Whether a component has rows enough for its covariance to need no help."""
+        return n_rows >= AMPLE_ROWS * self.n_components * n_features
 
     def _choose_shrinkage(self, rows: StartRows, random: np.random.Generator) -> Shrinkage:
         n_rows, n_features = rows.Z.shape
-        if n_rows >= AMPLE_ROWS * self.n_components * n_features:
+        if self.is_ample(n_rows, n_features):
             return Shrinkage(strength=1.0, diagonal_share=0.1)
         if n_rows < 4 * self.n_components:  # too few to hold any out: lean on the pooled one
             return Shrinkage(strength=float(n_features), diagonal_share=0.5)
@@ -166,8 +202,9 @@ class GaussianStarter:
         def held_out(shrinkage: Shrinkage) -> float:
             total = 0.0
             for train, first, test in folds:
-                log_joint = self._maximise(train, first, shrinkage).log_joint(test.Z)
-                total += float(test.weight @ logsumexp(log_joint, axis=1))
+                total += float(
+                    test.weight @ self._maximise(train, first, shrinkage).log_prob(test.Z)
+                )
             return total
 
         scores: dict[Shrinkage, float] = {}
@@ -206,7 +243,8 @@ class GaussianStarter:
         if self.init == "kmeans":
             seed = int(random.integers(np.iinfo(np.int32).max))
             kmeans = KMeans(self.n_components, n_init=4, random_state=seed)
-            cluster = kmeans.fit(Z, sample_weight=rows.weight).labels_.astype(np.int64)
+            labels = kmeans.fit(Z, sample_weight=rows.weight).labels_
+            cluster: IntArray = labels.astype(np.int64)
         else:
             cluster = _nearest(Z, Z[random.choice(len(Z), self.n_components, replace=False)])
         if self.weights is not None:
@@ -280,14 +318,12 @@ class GaussianStarter:
 
 
 def _scatter(centred: Array, weight: Array, *, diagonal: bool) -> Array:
-    scatter: Array
-    if diagonal:
-        scatter = weight @ np.square(centred)
-    else:
-        scatter = centred.T @ (centred * weight[:, None])
+    weighted = centred * weight[:, None]
+    scatter: Array = (weighted * centred).sum(axis=0) if diagonal else centred.T @ weighted
     return scatter
 
 
 def _nearest(Z: Array, centres: Array) -> IntArray:
     distances: Array = np.square(centres).sum(axis=1) - 2 * Z @ centres.T
-    return distances.argmin(axis=1).astype(np.int64)
+    nearest: IntArray = distances.argmin(axis=1).astype(np.int64)
+    return nearest

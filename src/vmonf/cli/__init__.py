@@ -1,0 +1,63 @@
+"""The command line: `vmonf fit`, `predict`, `score`, `sample`, `plot`, `info`, `evaluate`, `demo`.
+
+One file a verb; `common` is what they share. torch, polars and all else that is slow to import
+is imported inside the verbs, so that `vmonf --help` answers at once.
+
+Tables, JSON and whatever else was asked for go to standard output; progress, remarks and errors
+to standard error. The exit code is 0; 1 for a failure; 2 for bad usage; 130 for Ctrl-C.
+"""
+
+from typing import Annotated
+
+import typer
+
+from vmonf import __version__
+from vmonf.cli.common import errors_in_one_sentence
+from vmonf.cli.demo import demo
+from vmonf.cli.evaluate import evaluate
+from vmonf.cli.fit import fit
+from vmonf.cli.info import info
+from vmonf.cli.plot import plot
+from vmonf.cli.predict import predict
+from vmonf.cli.sample import sample
+from vmonf.cli.score import score
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="vmonf",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    # A stack trace is shown by Python itself, and only where VMONF_DEBUG asks for it.
+    pretty_exceptions_enable=False,
+)
+
+for verb in (fit, predict, score, sample, plot, info, evaluate, demo):
+    app.command()(errors_in_one_sentence(verb))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vmonf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _vmonf(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Mixtures of normalizing flows: exact densities, clusters, samples.
+
+    Fit a model to a table, then use it: `vmonf fit train.csv -o wine.vmonf --components 3`,
+    `vmonf predict wine.vmonf test.csv -o clusters.csv`. Tables are .csv, .tsv, .parquet or
+    .npy, by the file's ending. Every verb has its own --help.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="vmonf")

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 LOG_SLOPE_LIMIT = math.log(1e3)
 
@@ -137,14 +137,14 @@ class RationalQuadraticSpline(Bijection):
         """Knot positions on both axes and slopes, each (..., D, n_bins + 1)."""
         parameters = parameters.unflatten(-1, (values.shape[-1], self.n_parameters))
         raw_sizes = parameters[..., : 2 * self.n_bins].unflatten(-1, (2, self.n_bins))
-        sizes = F.softmax(soft_clip(raw_sizes, LOG_SLOPE_LIMIT / 2), dim=-1)
+        sizes = functional.softmax(soft_clip(raw_sizes, LOG_SLOPE_LIMIT / 2), dim=-1)
         # The last knot is set, not summed: rounding must not move it off the bound.
         inner = self.bound * (2 * sizes.cumsum(dim=-1)[..., :-1] - 1)
-        knots_x, knots_z = F.pad(
-            F.pad(inner, (1, 0), value=-self.bound), (0, 1), value=self.bound
+        knots_x, knots_z = functional.pad(
+            functional.pad(inner, (1, 0), value=-self.bound), (0, 1), value=self.bound
         ).unbind(dim=-2)
         log_slopes = soft_clip(parameters[..., 2 * self.n_bins :], LOG_SLOPE_LIMIT)
-        return knots_x, knots_z, F.pad(log_slopes, (1, 1)).exp()
+        return knots_x, knots_z, functional.pad(log_slopes, (1, 1)).exp()
 
 
 def _bin_of(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,12 @@ class ComponentFlows(nn.Module):
     def __init__(self, whitening: Whitening, layers: Iterable[Transform]) -> None:
         super().__init__()
         self.n_components, _, self.n_features = whitening.mean.shape
-        self.whitening = whitening
         self.chain = Chain([whitening, *layers])
+
+    @property
+    def whitening(self) -> Whitening:
+        """The affine start of each flow."""
+        return cast(Whitening, self.chain.transforms[0])
 
     @property
     def values_per_row(self) -> int:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class ComponentLinear(nn.Module):
@@ -36,8 +38,8 @@ class ComponentLinear(nn.Module):
 
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Apply the layers; with `columns`, compute those outputs alone."""
-        weight = self.weight if self.mask is None else self.weight * self.mask
-        bias = self.bias
+        weight: Tensor = self.weight if self.mask is None else self.weight * self.mask
+        bias: Tensor = self.bias
         if columns is not None:
             weight, bias = weight[:, :, columns], bias[:, :, columns]
         return torch.baddbmm(bias, x, weight)
@@ -83,16 +85,16 @@ class ComponentMLP(nn.Module):
                 mask=None if masks is None else masks[index],
                 generator=generator,
             )
-            for index, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for index, (n_in, n_out) in enumerate(pairwise(widths))
         )
-        self.layers[-1].zero()  # so that a fresh flow is the identity
+        cast(ComponentLinear, self.layers[-1]).zero()  # so that a fresh flow is the identity
 
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        output: Tensor = self.layers[-1](x, columns)
-        return output
+        *hidden, last = (cast(ComponentLinear, layer) for layer in self.layers)
+        for layer in hidden:
+            x = functional.relu(layer(x))
+        return cast(Tensor, last(x, columns))
 
 
 def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor) -> list[Tensor]:

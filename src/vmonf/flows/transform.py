@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -59,7 +60,8 @@ class Chain(nn.Module):
     def forward(self, values: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """Map data to base, or base to data with ``inverse=True``; shapes as in `Transform`."""
         total = values.new_zeros(values.shape[:2])
-        for transform in reversed(self.transforms) if inverse else self.transforms:
+        for module in reversed(self.transforms) if inverse else self.transforms:
+            transform = cast(Transform, module)
             values, log_det = transform.inverse(values) if inverse else transform(values)
             total = total + log_det
         return values, total

@@ -7,10 +7,13 @@ from vmonf.flows.transform import Transform
 
 
 class Whitening(Transform):
-    """z = A (x - mean), with A lower-triangular of positive diagonal, or diagonal.
+    """z = A R (x - mean): R a fixed rotation, A lower-triangular of positive diagonal.
 
     On its own it makes each component a Gaussian; it starts as the standard one and is
-    set from data by `set_gaussians`. It is trained with the rest of the flow.
+    set from data by `set_gaussians`, which turns each component to its own principal axes,
+    the longest first: how well a coupling layer can bend a cluster then does not depend on
+    how the cluster lies. Mean and A are trained with the rest of the flow. A diagonal
+    whitening has no rotation, and A is diagonal.
     """
 
     def __init__(self, n_components: int, n_features: int, *, diagonal: bool = False) -> None:
@@ -18,9 +21,13 @@ class Whitening(Transform):
         self.diagonal = diagonal
         self.mean = nn.Parameter(torch.zeros(n_components, 1, n_features))
         self.log_diagonal = nn.Parameter(torch.zeros(n_components, 1, n_features))
-        # The transpose of A's strict lower triangle, laid for values in rows.
+        # Transposes of R and of A's strict lower triangle, laid for values in rows. R is a
+        # parameter without gradient, since all that has a component axis is a parameter.
+        self.rotation: nn.Parameter | None = None
         self.upper: nn.Parameter | None = None
         if not diagonal:
+            identity = torch.eye(n_features).repeat(n_components, 1, 1)
+            self.rotation = nn.Parameter(identity, requires_grad=False)
             self.upper = nn.Parameter(torch.zeros(n_components, n_features, n_features))
 
     @torch.no_grad()
@@ -39,34 +46,45 @@ class Whitening(Transform):
             If a covariance is not positive definite.
         """
         self.mean.copy_(means[:, None, :])
+        if self.upper is None or self.rotation is None:
+            variances = (
+                covariances
+                if covariances.dim() == 2
+                else covariances.diagonal(dim1=-2, dim2=-1)
+            )
+            self.log_diagonal.copy_(-0.5 * variances.log()[:, None, :])
+            return
         if covariances.dim() == 2:
             covariances = torch.diag_embed(covariances)
-        if self.upper is None:
-            self.log_diagonal.copy_(-0.5 * covariances.diagonal(dim1=-2, dim2=-1).log()[:, None, :])
-            return
-        factor = torch.linalg.cholesky(covariances.double())
-        identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-        whitener = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-        self.log_diagonal.copy_(whitener.diagonal(dim1=-2, dim2=-1).log()[:, None, :])
-        self.upper.copy_(whitener.mT.triu(1))
+        variances, axes = torch.linalg.eigh(covariances.double())
+        if not bool((variances > 0).all()):
+            raise torch.linalg.LinAlgError("A covariance is not positive definite.")
+        axes = axes.flip(-1)
+        # An axis has two directions; which one a library returns is an accident.
+        largest = axes.abs().argmax(dim=-2, keepdim=True)
+        axes = axes * axes.gather(-2, largest).sign()
+        self.rotation.copy_(axes)
+        self.upper.zero_()
+        self.log_diagonal.copy_(-0.5 * variances.flip(-1).log()[:, None, :])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Whiten; see `Transform.forward`."""
         centred = x - self.mean
-        if self.upper is None:
+        if self.rotation is None:
             z = centred * self.log_diagonal.exp()
         else:
-            z = torch.bmm(centred, self._matrix())
+            z = torch.bmm(centred, torch.bmm(self.rotation, self._triangle()))
         return z, self.log_diagonal.sum(dim=-1).expand(x.shape[:2])
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Colour; see `Transform.inverse`."""
-        if self.upper is None:
+        if self.rotation is None:
             centred = z * (-self.log_diagonal).exp()
         else:
-            centred = torch.linalg.solve_triangular(self._matrix(), z, upper=True, left=False)
+            turned = torch.linalg.solve_triangular(self._triangle(), z, upper=True, left=False)
+            centred = torch.bmm(turned, self.rotation.mT)
         return centred + self.mean, -self.log_diagonal.sum(dim=-1).expand(z.shape[:2])
 
-    def _matrix(self) -> Tensor:
+    def _triangle(self) -> Tensor:
         assert self.upper is not None
         return self.upper.triu(1) + torch.diag_embed(self.log_diagonal.squeeze(1).exp())

@@ -202,7 +202,8 @@ class MixtureModel(nn.Module):
         return self.standardizer.inverse(x), drawn
 
     def _standardised(self, x: Tensor) -> Tensor:
-        return self.standardizer(x).to(self.flows.whitening.mean.dtype)
+        standardised: Tensor = self.standardizer(x)
+        return standardised.to(self.flows.whitening.mean.dtype)
 
     def _component_log_prob(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
         return self.flows.log_prob(standardised).mT.to(dtype) + self.standardizer.log_det.to(dtype)
@@ -211,6 +212,6 @@ class MixtureModel(nn.Module):
         return self._component_log_prob(standardised, dtype) + self.log_weights.to(dtype)
 
     def _log_posterior(self, standardised: Tensor, temperature: float | None) -> Tensor:
-        logits = self.posterior_network(standardised)
+        logits: Tensor = self.posterior_network(standardised)
         divisor = self.temperature if temperature is None else temperature
         return (logits / divisor).log_softmax(dim=-1)

@@ -16,7 +16,7 @@ class TrainingConfig:
         Cut by 0.3 after each half of `patience` without gain; or a half cosine to zero
         over `max_epochs`; or neither.
     weight_decay : float
-        Decoupled, as in AdamW (0 is Adam).
+        Of the networks' weights, decoupled, as in AdamW (0 is Adam).
     batch_size, max_epochs : int
     patience : int or None
         Stop after so many epochs without a better held-out log-likelihood; None: never.
@@ -35,7 +35,7 @@ class TrainingConfig:
 
     learning_rate: float = 3e-3
     learning_rate_schedule: Literal["plateau", "cosine", "constant"] = "plateau"
-    weight_decay: float = 0.0
+    weight_decay: float = 0.1
     batch_size: int = 256
     max_epochs: int = 300
     patience: int | None = 30

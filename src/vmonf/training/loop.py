@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from vmonf.model import MixtureModel, Terms, in_parts
+from vmonf.model import MixtureModel, Terms
 from vmonf.training.config import TrainingConfig
 from vmonf.training.objective import Objective, Rows
 from vmonf.training.schedule import Plateau, TemperatureSchedule
@@ -71,9 +71,6 @@ class TrainingResult:
         Whether Ctrl-C stopped it.
     recoveries : int
         How often it went back to its best weights because of values that were not numbers.
-    gain, gain_error : float
-        Held-out log-likelihood of the best weights less that of the start, in nats per row,
-        and the standard error of that difference. Not a number without held-out rows.
     """
 
     history: list[Progress] = field(default_factory=list)
@@ -81,8 +78,6 @@ class TrainingResult:
     converged: bool = False
     interrupted: bool = False
     recoveries: int = 0
-    gain: float = math.nan
-    gain_error: float = math.nan
 
 
 class Training:
@@ -120,7 +115,7 @@ class Training:
         self.generator = generator
         self.temperature = TemperatureSchedule(*config.temperature, config.temperature_epochs)
         self.plateau = Plateau(config.learning_rate, max(1, (config.patience or 30) // 2))
-        self.parameters = list(model.parameters())
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = self._new_optimizer(config.learning_rate)
         self.average = [p.detach().clone() for p in self.parameters]
         self.n_steps = 0
@@ -147,8 +142,9 @@ class Training:
         began = time.perf_counter()
         warm_up_posterior(self.model, self.rows, self.generator)
         self._restart_average()
-        first = self._held_out_log_prob()
-        score = -math.inf if first is None else self._mean(first)
+        score = -math.inf
+        if self.held_out is not None:
+            _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
         self._keep_if_better(0, score, temperature=1.0)
         try:
             self._pretrain()
@@ -166,9 +162,6 @@ class Training:
             self.result.interrupted = True
         finally:
             self._restore()
-        last = self._held_out_log_prob()
-        if first is not None and last is not None:
-            self._measure_gain(last - first)
         return self.result
 
     def _epoch(self, epoch: int, began: float) -> Progress | None:
@@ -214,10 +207,10 @@ class Training:
             terms = self.model.terms(batch.x, temperature)
             value = self.objective(terms, batch)
             self.optimizer.zero_grad(set_to_none=True)
-            (-value).backward()  # type: ignore[no-untyped-call]
+            (-value).backward()
             norm = nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
             if not bool(torch.isfinite(value) & torch.isfinite(norm)):
-                raise FloatingPointError(_describe_non_finite(terms, index))
+                raise FloatingPointError(_describe_non_finite(terms, batch.x))
             self.optimizer.step()
             self.n_steps += 1
             forgotten = 1 - min(self.config.averaging, self.n_steps / (self.n_steps + 10))
@@ -278,10 +271,17 @@ class Training:
         self._restart_average()
 
     def _new_optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+        # Decay draws the networks' weights, and so each flow, to the identity; it has no
+        # business with where a component is and how wide.
+        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        decayed = [p for name, p in named if name.endswith(".weight")]
+        others = [p for name, p in named if not name.endswith(".weight")]
         return torch.optim.AdamW(
-            self.parameters,
+            [
+                {"params": decayed, "weight_decay": self.config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             lr=learning_rate,
-            weight_decay=self.config.weight_decay,
             fused=True,
         )
 
@@ -297,21 +297,6 @@ class Training:
     def _restart_average(self) -> None:
         self.average = [p.detach().clone() for p in self.parameters]
         self.n_steps = 0
-
-    def _held_out_log_prob(self) -> Tensor | None:
-        if self.held_out is None:
-            return None
-        return in_parts(self.model.log_prob, self.held_out.x, self.model.rows_at_once)
-
-    def _mean(self, per_row: Tensor) -> float:
-        assert self.held_out is not None
-        return float((per_row * self.held_out.weight).sum() / self.held_out.weight.sum())
-
-    def _measure_gain(self, difference: Tensor) -> None:
-        assert self.held_out is not None
-        self.result.gain = self._mean(difference)
-        spread = self._mean((difference - self.result.gain).square())
-        self.result.gain_error = math.sqrt(spread / max(1, self.held_out.n_rows - 1))
 
 
 def warm_up_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator) -> None:
@@ -347,14 +332,17 @@ def summarise(
     return elbo, log_likelihood, use
 
 
-def _describe_non_finite(terms: Terms, index: Tensor) -> str:
-    """Name the first component and the row of its first bad value."""
-    bad = ~torch.isfinite(terms.log_joint)
+def _describe_non_finite(terms: Terms, x: Tensor) -> str:
+    """Name the component of the first bad value, and show its row."""
+    log_joint = terms.log_joint.detach()
+    bad = ~torch.isfinite(log_joint)
     if bad.any():
         row, component = (int(i) for i in bad.nonzero()[0])
+        values = ", ".join(f"{value:.6g}" for value in x[row, :6].tolist())
+        more = ", ..." if x.shape[1] > 6 else ""
         return (
-            f"component {component} gave log p(x, c) = {float(terms.log_joint[row, component])} "
-            f"for training row {int(index[row])} ({int(bad.sum())} such values in the batch)."
+            f"component {component} gave log p(x, c) = {float(log_joint[row, component])} for "
+            f"the row [{values}{more}], one of {int(bad.sum())} such values in the batch."
         )
     if not torch.isfinite(terms.log_posterior).all():
         return "the posterior network gave values that are not numbers."

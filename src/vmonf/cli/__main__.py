@@ -1,0 +1,5 @@
+"""`python -m vmonf.cli` is `vmonf`."""
+
+from vmonf.cli import main
+
+main()

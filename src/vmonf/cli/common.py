@@ -1,0 +1,319 @@
+"""What the verbs share: errors in one sentence, tables and models in, text and JSON out."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    import polars
+    from numpy.typing import ArrayLike
+    from rich.console import Console
+    from rich.table import Table
+
+    from vmonf import FlowMixture
+
+P = ParamSpec("P")
+
+TABLE_ENDINGS = ".csv, .tsv, .parquet or .npy"
+
+# Arguments and options that mean the same in every verb that has them. Those that read a model
+# take it first and the table second.
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model file that `vmonf fit` wrote.")
+]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help=f"A table: {TABLE_ENDINGS}.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="DATA's columns to use as the model's features, in the model's order (a,b,c, or "
+        "repeated). Needed only where their names differ from the model's.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAMES", help="Columns of DATA to leave out (a,b, or repeated)."),
+]
+TableOutput = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help=f"Where to write: {TABLE_ENDINGS}. Else CSV is printed."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+# ---------------------------------------------------------------- errors
+
+
+def errors_in_one_sentence(verb: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a verb: an error is one sentence on standard error and exit code 1, no stack trace.
+
+    Warnings are a line each. Ctrl-C exits with 130. With the environment variable VMONF_DEBUG
+    set, the error itself is let through with its trace.
+    """
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("default", category=UserWarning)
+            warnings.showwarning = _show_warning
+            try:
+                verb(*args, **kwargs)
+            # What the framework handles: exits, bad usage, and a pipe closed by its reader.
+            except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+                raise
+            except KeyboardInterrupt:
+                typer.echo("Stopped: no unfinished file was left.", err=True)
+                raise typer.Exit(130) from None
+            except Exception as error:
+                if os.environ.get("VMONF_DEBUG"):
+                    raise
+                typer.echo(f"Error: {_sentence(error)}", err=True)
+                raise typer.Exit(1) from error
+
+    return run
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong, on one line: a user's error in its own words, others with their type."""
+    message = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "can't allocate memory" in message:
+        return "There is not enough memory: use fewer rows, columns or --components."
+    if isinstance(error, (ValueError, ImportError)) or type(error) is ArithmeticError:
+        return message
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror}."
+
+    # Only here, because it imports torch, and the errors above should not wait for that.
+    from vmonf.training import TrainingError
+
+    if isinstance(error, TrainingError):
+        return message
+    described = f"{type(error).__name__}: {message}".rstrip(".: ")
+    return (
+        f"Something unexpected went wrong ({described}): set VMONF_DEBUG=1 and run again for "
+        "the full trace."
+    )
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+
+
+# ---------------------------------------------------------------- files and columns
+
+
+def check_output(path: Path, endings: Sequence[str] = ()) -> None:
+    """Refuse a path that no file could be written to, before long work is done in vain.
+
+    Parameters
+    ----------
+    path : Path
+    endings : sequence of str
+        The endings allowed, such as ".png"; any if empty.
+
+    Raises
+    ------
+    ValueError
+        What is wrong with it.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise ValueError(
+            f"'{path}' must end in {', '.join(endings[:-1])} or {endings[-1]}, which names its "
+            "format."
+        )
+    if path.is_dir():
+        raise ValueError(f"'{path}' is a folder: add the name of a file to write in it.")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise ValueError(f"The folder '{folder}' does not exist: create it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"The folder '{folder}' may not be written to: choose another folder.")
+
+
+def split_names(given: Iterable[str] | None, frame: polars.DataFrame) -> list[str]:
+    """Column names as given: repeated, or between commas; a name may hold a comma itself."""
+    names: list[str] = []
+    for text in given or ():
+        names += [text] if text in frame.columns else [part.strip() for part in text.split(",")]
+    return names
+
+
+def load_mixture(path: Path) -> FlowMixture:
+    """Read a model onto a GPU if there is one, else the CPU, wherever it was fitted."""
+    from vmonf import FlowMixture
+
+    return FlowMixture.load(path, device="auto")
+
+
+def feature_names(mixture: FlowMixture) -> list[str]:
+    """The features' names: those of the table the model was fitted to, or "0", "1", ..."""
+    names = getattr(mixture, "feature_names_in_", range(mixture.n_features_in_))
+    return [str(name) for name in names]
+
+
+def feature_columns_of(
+    mixture: FlowMixture,
+    frame: polars.DataFrame,
+    columns: Iterable[str] | None,
+    exclude: Sequence[str] = (),
+) -> list[str]:
+    """Find a model's features in a table.
+
+    Parameters
+    ----------
+    mixture : FlowMixture
+        Fitted, with D features.
+    frame : polars.DataFrame
+    columns : iterable of str, optional
+        As given by `--columns`.
+    exclude : sequence of str
+        Columns that are no features, where the model or the table has no names.
+
+    Returns
+    -------
+    list of str
+        D columns of the table: those named by the user; else of the names of the model's
+        features, whatever their order in the table; else, where the model or the table has no
+        names, all columns.
+
+    Raises
+    ------
+    TableError
+        If a feature or an excluded column is missing, or the number of columns is not D.
+    """
+    from vmonf.data import TableError, feature_columns
+
+    names = feature_names(mixture)
+    is_unnamed = not hasattr(mixture, "feature_names_in_") or (
+        frame.columns == [str(position) for position in range(frame.width)]
+        and not set(names) <= set(frame.columns)
+    )
+    if columns is not None:
+        chosen = split_names(columns, frame)
+    elif is_unnamed:
+        chosen = [name for name in frame.columns if name not in set(exclude)]
+    else:
+        chosen = names
+    if len(chosen) != len(names):
+        raise TableError(
+            f"The model has {len(names)} features and the table offers {len(chosen)} columns: "
+            f"choose {len(names)} with --columns, in the model's order."
+        )
+    # The names to leave out are only checked here: they may be features, not wanted in a result.
+    return feature_columns(frame, chosen, [name for name in exclude if name not in chosen])
+
+
+def feature_rows(
+    mixture: FlowMixture, frame: polars.DataFrame, columns: Sequence[str]
+) -> ArrayLike:
+    """The rows of the features, under the names that the model knows: shape (n, D)."""
+    import polars
+
+    from vmonf.data import to_matrix
+
+    matrix = to_matrix(frame, columns)
+    if not hasattr(mixture, "feature_names_in_"):
+        return matrix
+    return polars.DataFrame(matrix, schema=feature_names(mixture))
+
+
+def beside(
+    kept: polars.DataFrame, new: Mapping[str, Any], remedy: str = "leave it out with --exclude"
+) -> polars.DataFrame:
+    """Put new columns to the right of those kept.
+
+    Raises
+    ------
+    TableError
+        If a new column has the name of one that is kept.
+    """
+    import polars
+
+    from vmonf.data import TableError
+
+    for name in new:
+        if name in kept.columns:
+            raise TableError(
+                f"The result's column {name!r} is already in the table: {remedy} {name}."
+            )
+    return polars.DataFrame({**kept.to_dict(), **new})
+
+
+# ---------------------------------------------------------------- printing
+
+
+def console() -> Console:
+    """Where tables are printed: standard output, names with brackets left as they are."""
+    from rich.console import Console
+
+    # Where nobody's window sets a width, a table should not be cut to eighty characters.
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, markup=False, highlight=False, emoji=False)
+
+
+def plain_table(first: str, *others: str) -> Table:
+    """Make a table whose first column holds names and whose others hold numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def remark(text: str, quiet: bool = False) -> None:
+    """Print a line on standard error, unless quiet."""
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object: values that JSON does not know become "NaN" or "Infinity"."""
+    typer.echo(json.dumps(_json_ready(values), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _json_ready(value: Any) -> Any:
+    """Plain Python, so that no NaN is hidden and every JSON reader accepts what is printed."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return str(value) if isinstance(value, Path) else value
+
+
+def print_or_write(frame: polars.DataFrame, output: Path | None) -> None:
+    """Write a table to its file, or print it as CSV."""
+    from vmonf.data import write_table
+
+    if output is None:
+        typer.echo(frame.write_csv(), nl=False)
+    else:
+        write_table(frame, output)
+
+
+def held_out_log_likelihood(mixture: FlowMixture) -> float | None:
+    """Of the flows that were kept, in nats per row; None where no rows were held out.
+
+    It is also None where the Gaussian mixture was kept, whose score the history does not hold.
+    """
+    if mixture.best_epoch_ == 0 or mixture.validation_fraction == 0:
+        return None
+    at_best = mixture.history_["epoch"].index(mixture.best_epoch_)
+    return float(mixture.history_["log_likelihood"][at_best])

@@ -1,0 +1,232 @@
+"""`vmonf evaluate`: how good a model is on a table, beside Gaussian mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vmonf.cli.common import (
+    TABLE_ENDINGS,
+    Columns,
+    Data,
+    Json,
+    Model,
+    console,
+    feature_columns_of,
+    feature_rows,
+    load_mixture,
+    plain_table,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+    from vmonf.metrics import Contingency
+
+    Array = NDArray[np.float64]
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+METHODS: tuple[Literal["posterior", "exact"], ...] = ("posterior", "exact")
+N_FOLDS = 5
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    label: Annotated[
+        str | None,
+        typer.Option(help="DATA's column of true labels; rows where it is empty are left out."),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"The table that the Gaussian mixtures are fitted to ({TABLE_ENDINGS}): the one "
+            f"that the model was. Else they are cross-validated on DATA, in {N_FOLDS} folds."
+        ),
+    ] = None,
+    columns: Columns = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the Gaussian mixtures.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a model beside Gaussian mixtures.
+
+    DATA should be rows that the model was not fitted to. Prints the mean log-likelihood of the rows
+    in nats, beside that of scikit-learn's Gaussian mixtures with as many components and starts,
+    fitted to standardised features; and the ELBO. With --label also how well the clusters agree
+    with the labels: accuracy under the best one-to-one map, normalized mutual information, adjusted
+    Rand index, and a contingency table.
+    """
+    from vmonf.data import TableError, label_column, read_table
+
+    frame = read_table(data)
+    train_frame = None if train is None else read_table(train)
+    labels, is_labelled = (None, None) if label is None else label_column(frame, label)
+    if is_labelled is not None and not is_labelled.any():
+        raise TableError(f"No row has a label in column {label!r}: evaluate without --label.")
+
+    import numpy as np
+
+    mixture = load_mixture(model)
+    beside = [] if label is None else [label]
+    rows = feature_rows(mixture, frame, feature_columns_of(mixture, frame, columns, beside))
+    train_rows = None
+    if train_frame is not None:
+        beside = [name for name in beside if name in train_frame.columns]
+        features = feature_columns_of(mixture, train_frame, columns, beside)
+        train_rows = np.asarray(feature_rows(mixture, train_frame, features))
+
+    result: dict[str, Any] = {
+        "model": str(model),
+        "data": str(data),
+        "rows": len(frame),
+        "components": len(mixture.classes_),
+        "log_likelihood": mixture.score(rows),
+        "elbo": float(mixture.elbo(rows).mean()),
+        "gap": float(mixture.gap(rows).mean()),
+        "gaussian_mixtures_fitted_to": None if train is None else str(train),
+        "gaussian_mixtures": {
+            kind: gaussian_mixture_score(
+                kind, len(mixture.classes_), mixture.n_init, train_rows, np.asarray(rows), seed
+            )
+            for kind in COVARIANCE_TYPES
+        },
+    }
+    tables: dict[str, Contingency] = {}
+    if labels is not None and is_labelled is not None:
+        from vmonf.metrics import clustering_scores, contingency_table
+
+        result["labelled_rows"] = int(is_labelled.sum())
+        for method in METHODS:
+            clusters = mixture.predict(rows, method)[is_labelled]
+            tables[method] = contingency_table(labels[is_labelled], clusters)
+            result[method] = clustering_scores(labels[is_labelled], clusters)
+    if as_json:
+        for name, table in tables.items():
+            result[name]["contingency"] = table._asdict()
+        print_json(result)
+    else:
+        _print(result, tables.get("posterior"), label)
+
+
+def gaussian_mixture_score(
+    covariance_type: str,
+    n_components: int,
+    n_init: int,
+    train: Array | None,
+    test: Array,
+    seed: int,
+) -> dict[str, Any]:
+    """Fit scikit-learn's Gaussian mixture and score held-out rows.
+
+    Parameters
+    ----------
+    covariance_type : str
+        As of `sklearn.mixture.GaussianMixture`.
+    n_components, n_init : int
+    train : array of shape (m, D), or None
+        To fit to. With None, the rows of `test` are scored in folds, each by a mixture that
+        was fitted to the others.
+    test : array of shape (n, D)
+    seed : int
+
+    Returns
+    -------
+    dict
+        "log_likelihood", mean nats per row in the features' own units, or None; "converged";
+        "fault", why the fit failed, or None.
+    """
+    import warnings
+
+    import numpy as np
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+    from sklearn.model_selection import KFold
+    from sklearn.preprocessing import StandardScaler
+
+    if train is not None:
+        parts = [(train, test)]
+    else:
+        if len(test) < 2:
+            return {"log_likelihood": None, "converged": False, "fault": "there is one row only"}
+        folds = KFold(min(N_FOLDS, len(test)), shuffle=True, random_state=seed)
+        parts = [(test[fitted], test[scored]) for fitted, scored in folds.split(test)]
+    log_probs, converged = [], True
+    for fitted, scored in parts:
+        # K-means, which starts the mixture, depends on the features' units. A Gaussian mixture
+        # in the users' own would be a weaker one.
+        scaler = StandardScaler().fit(fitted)
+        mixture = GaussianMixture(
+            n_components, covariance_type=covariance_type, n_init=n_init, random_state=seed
+        )
+        try:
+            # Said by `converged`, once, rather than by a warning a fold.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                mixture.fit(scaler.transform(fitted))
+        except ValueError as error:
+            fault = " ".join(str(error).split())
+            return {"log_likelihood": None, "converged": False, "fault": fault}
+        converged &= mixture.converged_
+        in_own_units = mixture.score_samples(scaler.transform(scored)) - np.log(scaler.scale_).sum()
+        log_probs.append(in_own_units)
+    mean = float(np.concatenate(log_probs).mean())
+    return {"log_likelihood": mean, "converged": bool(converged), "fault": None}
+
+
+def _print(result: Mapping[str, Any], contingency: Contingency | None, label: str | None) -> None:
+    """Show the result to a person."""
+    out = console()
+    out.print(f"Log-likelihood of {result['data']}: nats per row, mean of {result['rows']} rows")
+    out.print(_likelihoods(result))
+    if result["gaussian_mixtures_fitted_to"] is None:
+        out.print(
+            f"The Gaussian mixtures were cross-validated on {result['data']} itself, in {N_FOLDS} "
+            "folds: each row was scored by a mixture fitted to other rows. The model's own figure "
+            "is as honest only if it was not fitted to these rows."
+        )
+    else:
+        out.print(f"The Gaussian mixtures were fitted to {result['gaussian_mixtures_fitted_to']}.")
+    out.print(
+        f"The ELBO is {result['elbo']:.4f}: the posterior network is {result['gap']:.4f} nats per "
+        "row from the exact responsibilities."
+    )
+    if contingency is not None:
+        out.print(f"\nClusters against {label}: {result['labelled_rows']} labelled rows")
+        out.print(_agreement(result))
+        out.print("Rows of each label (down) in each cluster (across), by the posterior")
+        out.print(_contingency(contingency))
+
+
+def _likelihoods(result: Mapping[str, Any]) -> Table:
+    table = plain_table("", "log-likelihood")
+    table.add_column("")
+    name = f"{result['model']}, {result['components']} components"
+    table.add_row(name, f"{result['log_likelihood']:.4f}", "")
+    for kind, score in result["gaussian_mixtures"].items():
+        value, fault = score["log_likelihood"], score["fault"] or ""
+        if value is not None and not score["converged"]:
+            fault = "not converged"
+        shown = "failed" if value is None else f"{value:.4f}"
+        table.add_row(f"Gaussian mixture, {kind}", shown, fault)
+    return table
+
+
+def _agreement(result: Mapping[str, Any]) -> Table:
+    table = plain_table("clusters by", "accuracy, best map", "NMI", "ARI")
+    for method in METHODS:
+        scores = result[method]
+        table.add_row(method, *(f"{scores[name]:.4f}" for name in ("accuracy", "nmi", "ari")))
+    return table
+
+
+def _contingency(contingency: Contingency) -> Table:
+    table = plain_table("", *(str(cluster) for cluster in contingency.clusters))
+    for name, counts in zip(contingency.labels, contingency.counts, strict=True):
+        table.add_row(str(name), *(str(count) for count in counts))
+    return table

@@ -1,0 +1,89 @@
+"""`vmonf info`: all that a model file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vmonf.cli.common import (
+    Json,
+    Model,
+    console,
+    feature_names,
+    held_out_log_likelihood,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from rich.padding import Padding
+
+
+def info(model: Model, as_json: Json = False) -> None:
+    """Show all that a model file holds.
+
+    That is the mixture, what training came to, and every setting of the fit.
+    """
+    from safetensors import safe_open
+
+    from vmonf import FlowMixture
+    from vmonf.storage import read_model
+
+    document, _ = read_model(model)
+    with safe_open(model, framework="pt") as file:
+        version = int(file.metadata()["version"])
+    mixture = FlowMixture.load(model, device="cpu")
+    parameters = mixture.model_.parameters()
+    sections: dict[str, dict[str, Any]] = {
+        "file": {"path": str(model), "bytes": model.stat().st_size, "format_version": version},
+        "mixture": {
+            "components": len(mixture.classes_),
+            "classes": mixture.classes_.tolist(),
+            "weights": mixture.weights_.tolist(),
+            "features": len(feature_names(mixture)),
+            "feature_names": document["feature_names"],
+            "parameters": sum(parameter.numel() for parameter in parameters),
+        },
+        "training": {
+            "held_out_log_likelihood": held_out_log_likelihood(mixture),
+            "gain": mixture.gain_,
+            "gain_error": mixture.gain_error_,
+            "epochs": mixture.n_epochs_,
+            "best_epoch": mixture.best_epoch_,
+            "converged": mixture.converged_,
+            "seconds": mixture.history_["seconds"][-1] if mixture.n_epochs_ else 0.0,
+            "shrinkage": mixture.shrinkage_,
+        },
+        # As in the file: the device, for one, may be another machine's.
+        "settings": document["parameters"],
+    }
+    if as_json:
+        print_json(sections)
+        return
+    out = console()
+    for title, values in sections.items():
+        out.print(title.capitalize(), style="bold")
+        out.print(_two_columns(values))
+
+
+def _two_columns(values: Mapping[str, Any]) -> Padding:
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in values.items():
+        table.add_row(name, _shown(value))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(entry)}" for name, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_shown(entry) for entry in value)
+    return str(value)

@@ -1,0 +1,62 @@
+"""`vmonf sample`: new rows from a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vmonf.cli.common import (
+    Json,
+    Model,
+    Quiet,
+    TableOutput,
+    beside,
+    feature_names,
+    load_mixture,
+    print_json,
+    print_or_write,
+    remark,
+)
+
+
+def sample(
+    model: Model,
+    n: Annotated[int, typer.Option("--number", "-n", min=1, help="How many rows to draw.")] = 1000,
+    output: TableOutput = None,
+    component: Annotated[
+        str | None,
+        typer.Option(help="Draw from this component alone: a name as `predict` gives it."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seeds the draw.", show_default="the seed of the fit")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw rows from the mixture.
+
+    The columns are the features and `component`, the one that each row was drawn from. A .npy
+    file holds the features alone, of shape (n, D).
+    """
+    if output is not None:
+        from vmonf.data import check_writable
+
+        check_writable(output)
+
+    import polars
+
+    mixture = load_mixture(model)
+    # On a command line all names are text; the model's may be whole numbers.
+    by_text = {str(name): name for name in mixture.classes_}
+    chosen = None if component is None else by_text.get(component, component)
+    rows, drawn = mixture.sample(n, chosen, random_state=seed)
+    frame = polars.DataFrame(rows, schema=feature_names(mixture))
+    if output is None or output.suffix.lower() != ".npy":
+        frame = beside(frame, {"component": drawn}, "write a .npy file, which has no such column")
+    if output is not None or not as_json:
+        print_or_write(frame, output)
+    if as_json:
+        print_json({"path": output, "rows": n, "component": chosen})
+    elif output is not None:
+        remark(f"Wrote {output}: {n} rows.", quiet)

@@ -1,0 +1,133 @@
+"""How well clusters agree with labels. The names of the clusters do not matter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.utils import check_consistent_length, column_or_1d
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+class Contingency(NamedTuple):
+    """How many rows have each label and each cluster.
+
+    Attributes
+    ----------
+    labels : array of shape (L,)
+        The labels found, sorted.
+    clusters : array of shape (C,)
+        The clusters found, sorted.
+    counts : int array of shape (L, C)
+    """
+
+    labels: NDArray[Any]
+    clusters: NDArray[Any]
+    counts: NDArray[np.int64]
+
+
+def contingency_table(labels: ArrayLike, clusters: ArrayLike) -> Contingency:
+    """Count the rows of each label and cluster.
+
+    Parameters
+    ----------
+    labels, clusters : array-like of shape (n,)
+        Whole numbers or strings, one of each for every row.
+
+    Returns
+    -------
+    Contingency
+
+    Raises
+    ------
+    ValueError
+        If the two differ in length, or are empty.
+
+    Examples
+    --------
+    >>> contingency_table(["a", "a", "b"], [1, 0, 0]).counts
+    array([[1, 1],
+           [1, 0]])
+    """
+    check_consistent_length(labels, clusters)
+    label_names, label_codes = np.unique(column_or_1d(labels), return_inverse=True)
+    cluster_names, cluster_codes = np.unique(column_or_1d(clusters), return_inverse=True)
+    if not len(label_codes):
+        raise ValueError("There are no rows to compare: give at least one label and its cluster.")
+    counts = np.zeros((len(label_names), len(cluster_names)), dtype=np.int64)
+    np.add.at(counts, (label_codes, cluster_codes), 1)
+    return Contingency(label_names, cluster_names, counts)
+
+
+def best_map(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
+    """Map clusters to labels, one to one, so that most rows agree.
+
+    Parameters
+    ----------
+    labels, clusters : array-like of shape (n,)
+
+    Returns
+    -------
+    dict
+        From clusters to labels. Where there are more of one than of the other, some are left
+        out; so are pairs that no row has.
+
+    Examples
+    --------
+    >>> best_map(["a", "a", "b"], [1, 1, 0])
+    {0: 'b', 1: 'a'}
+    """
+    table = contingency_table(labels, clusters)
+    labels_named, clusters_named = table.labels.tolist(), table.clusters.tolist()
+    rows, columns = linear_sum_assignment(table.counts, maximize=True)
+    return {
+        clusters_named[column]: labels_named[row]
+        for column, row in sorted(zip(columns, rows, strict=True))
+        if table.counts[row, column]
+    }
+
+
+def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
+    """Share of rows whose cluster is mapped to their label by the `best_map`.
+
+    Parameters
+    ----------
+    labels, clusters : array-like of shape (n,)
+
+    Returns
+    -------
+    float
+        From 0 (never reached) to 1.
+
+    Examples
+    --------
+    >>> clustering_accuracy([0, 0, 1, 1], [1, 1, 0, 1])
+    0.75
+    """
+    counts = contingency_table(labels, clusters).counts
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return float(counts[rows, columns].sum() / counts.sum())
+
+
+def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
+    """Accuracy under the best one-to-one map, and two scores that need no map.
+
+    Parameters
+    ----------
+    labels, clusters : array-like of shape (n,)
+
+    Returns
+    -------
+    dict
+        "accuracy", see `clustering_accuracy`; "nmi", normalized mutual information (arithmetic
+        mean); "ari", the adjusted Rand index, whose expectation is 0 under chance.
+    """
+    return {
+        "accuracy": clustering_accuracy(labels, clusters),
+        "nmi": float(normalized_mutual_info_score(labels, clusters)),
+        "ari": float(adjusted_rand_score(labels, clusters)),
+    }

@@ -1,0 +1,101 @@
+"""A table, a model fitted to it once, and a way to run the command line."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars
+import pytest
+from typer.testing import CliRunner
+
+from vmonf.cli import app
+
+N_ROWS = 120
+QUICK = ("--max-epochs", 3, "--hidden", 16, "--posterior-hidden", 16, "--quiet")
+
+
+def run(*arguments):
+    """Run `vmonf` in this process: exit_code, stdout, stderr."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vmonf")
+
+
+def succeed(*arguments):
+    """Run `vmonf`, which must not fail."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def fail(*arguments):
+    """Run `vmonf`, which must fail; the one sentence that says why."""
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+    assert lines[0].endswith(".")
+    return lines[0].removeprefix("Error: ")
+
+
+@pytest.fixture(scope="session")
+def vmonf():
+    """The three ways to run a command."""
+    return SimpleNamespace(run=run, succeed=succeed, fail=fail, quick=QUICK)
+
+
+@pytest.fixture(scope="session")
+def table():
+    """Two clusters in the plane, with an id, labels of every third row, and weights."""
+    random = np.random.default_rng(0)
+    cluster = random.integers(2, size=N_ROWS)
+    place = random.normal(size=(N_ROWS, 2)) + 6 * cluster[:, None]
+    names = np.array(["low", "high"])[cluster].tolist()
+    return polars.DataFrame(
+        {
+            "id": [f"row {i}" for i in random.permutation(N_ROWS)],
+            "x": place[:, 0],
+            "kind": [name if i % 3 == 0 else None for i, name in enumerate(names)],
+            "y": place[:, 1],
+            "truth": names,
+            "often": random.integers(1, 4, size=N_ROWS),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, table):
+    """A folder with the table and two models, which no test changes."""
+    folder = tmp_path_factory.mktemp("shared")
+    table.write_csv(folder / "table.csv")
+    table.write_parquet(folder / "table.parquet")
+    np.save(folder / "table.npy", table.select("x", "y").to_numpy())
+    data = folder / "table.csv"
+    for name, *labels in (("plain.vmonf",), ("labelled.vmonf", "--label", "kind")):
+        arguments = ("-o", folder / name, "--components", 2, "--columns", "x,y", *labels)
+        succeed("fit", data, *arguments, *QUICK)
+    return folder
+
+
+@pytest.fixture
+def data(shared):
+    return shared / "table.csv"
+
+
+@pytest.fixture
+def model(shared):
+    """Fitted without labels: clusters 0 and 1."""
+    return shared / "plain.vmonf"
+
+
+@pytest.fixture
+def labelled_model(shared):
+    """Fitted with labels: clusters "high" and "low"."""
+    return shared / "labelled.vmonf"
+
+
+@pytest.fixture
+def left_alone(tmp_path):
+    """Check that a test leaves nothing behind in its folder."""
+    before = set(tmp_path.iterdir())
+    yield
+    assert set(tmp_path.iterdir()) == before

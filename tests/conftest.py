@@ -1,0 +1,340 @@
+"""What the tests of the mathematical laws share: flows far from trivial, and an oracle."""
+
+import bisect
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from vmonf.flows import ComponentFlows, Transform, Whitening, build_flows
+from vmonf.flows.autoregressive import MaskedAutoregressive
+from vmonf.flows.bijections import Affine, Bijection
+from vmonf.flows.coupling import Coupling
+from vmonf.flows.mixing import LUMixing, Permutation
+from vmonf.flows.networks import ComponentMLP
+from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
+
+# The same examples every time; a shared machine may stall, so no deadline.
+settings.register_profile("vmonf", derandomize=True, deadline=None, database=None)
+settings.load_profile("vmonf")
+
+FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Products summed in the same order every time, on a machine shared with others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """No test sees what another left in the global random number generators."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    """Every family of flows."""
+    return request.param
+
+
+@pytest.fixture(params=[1, 2, 7], ids="D={}".format)
+def n_features(request):
+    """D: alone, the smallest pair, and odd, so that a coupling cuts it unevenly."""
+    return request.param
+
+
+@pytest.fixture(params=[1, 3], ids="K={}".format)
+def n_components(request):
+    """K: one flow, and some."""
+    return request.param
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request):
+    """Both precisions that flows are used in."""
+    return request.param
+
+
+@pytest.fixture
+def make_flows():
+    """`perturbed_flows`, for tests to call."""
+    return perturbed_flows
+
+
+@pytest.fixture
+def make_model():
+    """`perturbed_model`, for tests to call."""
+    return perturbed_model
+
+
+@pytest.fixture
+def random_gaussians():
+    """`well_conditioned_gaussians`, for tests to call."""
+    return well_conditioned_gaussians
+
+
+@pytest.fixture
+def jacobian_of():
+    """`batched_jacobian`, for tests to call."""
+    return batched_jacobian
+
+
+@pytest.fixture
+def oracle():
+    """`reference_log_prob`, for tests to call."""
+    return reference_log_prob
+
+
+@pytest.fixture
+def whole_space():
+    """`quadrature`, for tests to call."""
+    return quadrature
+
+
+def well_conditioned_gaussians(
+    n_components: int, n_features: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Means of order 2 and covariances with eigenvalues between exp(-1) and e, in float64."""
+    shape = (n_components, n_features)
+    means = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    square = torch.randn(*shape, n_features, generator=generator, dtype=torch.float64)
+    basis, _ = torch.linalg.qr(square)
+    eigenvalues = torch.exp(2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
+    return means, (basis * eigenvalues[:, None, :]) @ basis.mT
+
+
+def perturbed_flows(
+    family: str,
+    n_components: int,
+    n_features: int,
+    *,
+    dtype: torch.dtype = torch.float64,
+    n_layers: int = 4,
+    hidden: tuple[int, ...] = (16, 16),
+    mixing: str = "permutation",
+    diagonal_whitening: bool = False,
+    seed: int = 0,
+) -> ComponentFlows:
+    """Flows as if trained: fresh ones are Gaussians, so noise goes on every parameter.
+
+    The noise is small enough for the maps to be well-conditioned (tolerances are derived
+    from that), and large enough for them to be far from affine; there is a test of both.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    flows = build_flows(
+        family,
+        n_components,
+        n_features,
+        n_layers=n_layers,
+        hidden=hidden,
+        mixing=mixing,
+        diagonal_whitening=diagonal_whitening,
+        generator=generator,
+    ).double()
+    output_noise = {"realnvp": 0.4, "maf": 0.5, "nsf": 0.3, "nsf-ar": 0.3}[family]
+    with torch.no_grad():
+        for layer in list(flows.chain.transforms)[1:]:
+            for name, parameter in layer.named_parameters():
+                if not name.startswith("network."):
+                    size = 0.5 / math.sqrt(n_features)
+                elif name.startswith(f"network.layers.{len(hidden)}."):
+                    size = output_noise
+                else:
+                    size = 0.7
+                if name.endswith("weight"):
+                    # An output gets noise of one size, however many units it sums over.
+                    size /= math.sqrt(max(parameter.shape[1], 1))
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(size * noise)
+    flows.whitening.set_gaussians(*well_conditioned_gaussians(n_components, n_features, generator))
+    if flows.whitening.upper is not None:
+        noise = torch.randn(flows.whitening.upper.shape, generator=generator, dtype=torch.float64)
+        flows.whitening.upper.data.add_(0.3 * noise)
+    return flows.to(dtype)
+
+
+def perturbed_model(
+    family: str,
+    n_components: int,
+    n_features: int,
+    *,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    learn_weights: bool = False,
+    **options,
+) -> MixtureModel:
+    """A mixture as if trained, in units of its own, of unequal weights."""
+    generator = torch.Generator().manual_seed(100 + seed)
+    units = torch.rand(2, n_features, generator=generator, dtype=torch.float64)
+    network = PosteriorNetwork(n_features, n_components, (8,), generator=generator)
+    return MixtureModel(
+        Standardizer(20 * units[0] - 10, 0.1 + 3 * units[1]),
+        perturbed_flows(family, n_components, n_features, dtype=dtype, seed=seed, **options),
+        network.to(dtype),
+        0.2 + torch.rand(n_components, generator=generator).to(dtype),
+        learn_weights=learn_weights,
+    )
+
+
+def batched_jacobian(function, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, log-determinants and, by autograd, each row's Jacobian (K, B, D, D).
+
+    Rows and components do not see each other (there is a test of that), so one backward
+    pass from the sum of an output feature gives that row of every Jacobian.
+    """
+    values = values.detach().clone().requires_grad_()
+    outputs, log_det = function(values)
+    rows = [
+        torch.autograd.grad(output.sum(), values, retain_graph=True)[0]
+        for output in outputs.unbind(dim=-1)
+    ]
+    return outputs.detach(), log_det.detach(), torch.stack(rows, dim=-2)
+
+
+def quadrature(centre: Tensor, scale: Tensor, n_points: int, reach: float) -> tuple[Tensor, Tensor]:
+    """Points and weights that integrate smooth functions over all of R^D, D = 1 or 2.
+
+    The trapezoidal rule in u, for x = centre + scale * sinh(u) and |u| < `reach`: fine in
+    the middle, and out to scale * sinh(reach), so that heavy tails are counted too.
+    """
+    u = torch.linspace(-reach, reach, n_points, dtype=torch.float64)
+    weights = u.cosh() * (u[1] - u[0])
+    axes = [m + s * u.sinh() for m, s in zip(centre, scale, strict=True)]
+    points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
+    areas = torch.cartesian_prod(*(s * weights for s in scale)).reshape(-1, len(axes))
+    return points, areas.prod(dim=-1)
+
+
+# The oracle: what the docstrings and the papers say, one component, one row and one feature
+# at a time, in Python floats and float64 vectors. It shares no line with vmonf: only which
+# layers there are, their settings and their masks are asked of the flows.
+
+
+def reference_log_prob(flows: ComponentFlows, component: int, row: np.ndarray) -> float:
+    """log p(row given component) in nats."""
+    parameters = {
+        name: values.double().numpy()[component]
+        for name, values in flows.state_dict().items()
+        if values.is_floating_point()
+    }
+    values = [float(value) for value in row]
+    log_det = 0.0
+    for index, layer in enumerate(flows.chain.transforms):
+        prefix = f"chain.transforms.{index}."
+        own = {n.removeprefix(prefix): p for n, p in parameters.items() if n.startswith(prefix)}
+        values, change = _reference_layer(layer, own, values)
+        log_det += change
+    return log_det - sum(value**2 for value in values) / 2 - len(values) * _HALF_LOG_TWO_PI
+
+
+_HALF_LOG_TWO_PI = 0.91893853320467274178
+
+
+def _reference_layer(
+    layer: Transform, own: dict[str, np.ndarray], x: list[float]
+) -> tuple[list[float], float]:
+    n_features = len(x)
+    if isinstance(layer, Whitening):
+        log_diagonal = own["log_diagonal"][0]
+        values = [x[i] - own["mean"][0, i] for i in range(n_features)]
+        if layer.diagonal:
+            z = [values[j] * math.exp(log_diagonal[j]) for j in range(n_features)]
+            return z, float(sum(log_diagonal))
+        values = [
+            sum(values[i] * own["rotation"][i, j] for i in range(n_features))
+            for j in range(n_features)
+        ]
+        z = [
+            values[j] * math.exp(log_diagonal[j])
+            + sum(values[i] * own["upper"][i, j] for i in range(j))
+            for j in range(n_features)
+        ]
+        return z, float(sum(log_diagonal))
+    if isinstance(layer, Permutation):
+        return [x[place] for place in layer.order.tolist()], 0.0
+    if isinstance(layer, LUMixing):
+        values = [x[place] for place in layer.order.tolist()]
+        values = [
+            values[j] + sum(values[i] * own["lower"][i, j] for i in range(j + 1, n_features))
+            for j in range(n_features)
+        ]
+        scales = [math.exp(value) for value in own["log_diagonal"]]
+        values = [
+            values[j] * scales[j] + sum(values[i] * own["upper"][i, j] for i in range(j))
+            for j in range(n_features)
+        ]
+        return values, float(sum(own["log_diagonal"]))
+    if isinstance(layer, Coupling):
+        half = n_features // 2
+        first, second = list(range(half)), list(range(half, n_features))
+        passed, moved = (second, first) if layer.reverse else (first, second)
+        outputs = _reference_network(layer.network, own, [x[i] for i in passed])
+    else:
+        assert isinstance(layer, MaskedAutoregressive)
+        moved = list(range(n_features))
+        outputs = _reference_network(layer.network, own, x)
+    z, log_det = list(x), 0.0
+    for place, feature in enumerate(moved):
+        z[feature], log_slope = _reference_bijection(
+            layer.bijection, outputs, place, len(moved), x[feature]
+        )
+        log_det += log_slope
+    return z, log_det
+
+
+def _reference_network(
+    network: ComponentMLP, own: dict[str, np.ndarray], inputs: list[float]
+) -> list[float]:
+    values = np.array(inputs, dtype=np.float64)
+    for index, layer in enumerate(network.layers):
+        weight = own[f"network.layers.{index}.weight"]
+        if layer.mask is not None:
+            weight = weight * layer.mask.double().numpy()
+        values = np.einsum("i,ij->j", values, weight) + own[f"network.layers.{index}.bias"][0]
+        if index + 1 < len(network.layers):
+            values = np.where(values > 0, values, 0.0)
+    return values.tolist()
+
+
+def _reference_bijection(
+    bijection: Bijection, outputs: list[float], place: int, n_moved: int, x: float
+) -> tuple[float, float]:
+    limit = math.log(1000)
+    if isinstance(bijection, Affine):
+        # All shifts, then all log-scales.
+        shift, raw = outputs[place], outputs[n_moved + place]
+        log_scale = raw / (1 + abs(raw) / limit)
+        return x * math.exp(log_scale) + shift, log_scale
+    # All of one feature, then all of the next: widths, heights, interior slopes.
+    n_bins, bound = bijection.n_bins, bijection.bound
+    start = place * (3 * n_bins - 1)
+    own = outputs[start : start + 3 * n_bins - 1]
+    if abs(x) >= bound:
+        return x, 0.0
+    knots = []
+    for raw_sizes in (own[:n_bins], own[n_bins : 2 * n_bins]):
+        sizes = [math.exp(raw / (1 + abs(raw) / (limit / 2))) for raw in raw_sizes]
+        places = [-bound]
+        for size in sizes:
+            places.append(places[-1] + 2 * bound * size / math.fsum(sizes))
+        knots.append(places)
+    slopes = [1.0, *(math.exp(raw / (1 + abs(raw) / limit)) for raw in own[2 * n_bins :]), 1.0]
+    k = min(bisect.bisect_right(knots[0], x) - 1, n_bins - 1)
+    # Durkan et al. (2019), equations 4 and 5, in their symbols.
+    width, height = knots[0][k + 1] - knots[0][k], knots[1][k + 1] - knots[1][k]
+    s, xi = height / width, (x - knots[0][k]) / width
+    beta = s + (slopes[k + 1] + slopes[k] - 2 * s) * xi * (1 - xi)
+    z = knots[1][k] + height * (s * xi**2 + slopes[k] * xi * (1 - xi)) / beta
+    slope = slopes[k + 1] * xi**2 + 2 * s * xi * (1 - xi) + slopes[k] * (1 - xi) ** 2
+    return z, math.log(s**2 * slope / beta**2)

@@ -1,0 +1,80 @@
+"""The density of every component integrates to one, and samples follow it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+
+N_COMPONENTS = 3
+
+
+def integration_points(flows, whole_space, n_points):
+    """Points around each component, stretched by its own spread: (K, B, D) and (K, B)."""
+    noise = torch.randn(N_COMPONENTS, 2000, flows.n_features, dtype=torch.float64)
+    with torch.no_grad():
+        x, _ = flows.from_base(noise)
+    grids = [
+        # A quarter of the spread to a unit of u, out to 90 standard deviations.
+        whole_space(own.median(dim=0).values, own.std(dim=0) / 4, n_points, reach=6.6)
+        for own in x
+    ]
+    points, areas = zip(*grids, strict=True)
+    return torch.stack(points), torch.stack(areas)
+
+
+@pytest.mark.parametrize("n_features", [1, 2], ids="D={}".format)
+class TestQuadrature:
+    def test_density_of_each_component_integrates_to_one(
+        self, family, n_features, make_flows, whole_space
+    ):
+        flows = make_flows(family, N_COMPONENTS, n_features, seed=1)
+        points, areas = integration_points(flows, whole_space, 16001 if n_features == 1 else 301)
+        with torch.no_grad():
+            mass = (flows.log_prob(points).exp() * areas).sum(dim=1)
+        # Kinks, at the networks' ReLU and the splines' knots, leave an error that falls with
+        # the square of the spacing: with half the spacing these are an order below.
+        tolerance = {1: 1e-5, 2: 5e-3 if family.startswith("nsf") else 1e-4}[n_features]
+        np.testing.assert_allclose(mass.numpy(), 1, rtol=0, atol=tolerance)
+
+    def test_mean_log_prob_of_samples_is_minus_the_entropy(
+        self, family, n_features, make_flows, whole_space
+    ):
+        flows = make_flows(family, N_COMPONENTS, n_features, seed=1)
+        n_rows = 4000
+        points, areas = integration_points(flows, whole_space, 4001 if n_features == 1 else 201)
+        with torch.no_grad():
+            x = flows.sample(torch.tensor([n_rows] * N_COMPONENTS))
+            of_samples = flows.log_prob(x.reshape(N_COMPONENTS, n_rows, n_features))
+            log_prob = flows.log_prob(points)
+        expected = (log_prob.exp() * log_prob.clamp(min=-1e4) * areas).sum(dim=1)
+        standard_error = of_samples.std(dim=1) / n_rows**0.5
+        assert ((of_samples.mean(dim=1) - expected).abs() < 4 * standard_error).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_samples_follow_the_integrated_density(family, make_flows, whole_space, seed):
+    flows = make_flows(family, N_COMPONENTS, 1, seed=seed)
+    points, areas = integration_points(flows, whole_space, 4001)
+    counts = torch.tensor([3000, 0, 1500])
+    with torch.no_grad():
+        samples = flows.sample(counts)
+        cumulative = (flows.log_prob(points).exp() * areas).cumsum(dim=1)
+    for component, rows in enumerate(samples.split(counts.tolist())):
+        if len(rows):
+            grid = points[component, :, 0].numpy(), cumulative[component].numpy()
+            p_value = kstest(rows[:, 0].numpy(), lambda x, grid=grid: np.interp(x, *grid)).pvalue
+            assert p_value > 1e-3
+
+
+def test_samples_of_each_component_are_standard_normal_in_its_base(
+    family, n_features, dtype, make_flows
+):
+    flows = make_flows(family, N_COMPONENTS, n_features, dtype=dtype)
+    counts = torch.tensor([1000, 300, 700])
+    with torch.no_grad():
+        parts = flows.sample(counts).split(counts.tolist())
+        for component, rows in enumerate(parts):
+            z, _ = flows.to_base(rows, torch.tensor([component]))
+            # No feature by chance: 7 features of 3 components of 48 cases.
+            for feature in z[0].double().numpy().T:
+                assert kstest(feature, "norm").pvalue > 1e-5

@@ -1,0 +1,69 @@
+"""The mixture's density: it integrates to one, and a fresh one is a Gaussian mixture."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from vmonf.flows import build_flows
+from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
+
+
+@pytest.mark.parametrize("n_features", [1, 2], ids="D={}".format)
+def test_density_of_the_mixture_integrates_to_one(family, n_features, make_model, whole_space):
+    model = make_model(family, 3, n_features, seed=1)
+    with torch.no_grad():
+        x, _ = model.sample(4000, generator=torch.Generator().manual_seed(0))
+        points, areas = whole_space(
+            x.median(dim=0).values, x.std(dim=0) / 4, 16001 if n_features == 1 else 401, reach=6.6
+        )
+        mass = (model.log_prob(points).exp() * areas).sum()
+    # The components sit beside the middle, where the grid is coarser than for each alone.
+    tolerance = {1: 1e-5, 2: 5e-3 if family.startswith("nsf") else 1e-4}[n_features]
+    assert mass.item() == pytest.approx(1, rel=0, abs=tolerance)
+
+
+@pytest.mark.parametrize("mixing", ["permutation", "lu"])
+@pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
+def test_fresh_model_is_the_gaussian_mixture_of_its_start(
+    family, n_features, n_components, dtype, random_gaussians, mixing, diagonal
+):
+    generator = torch.Generator().manual_seed(0)
+    flows = build_flows(
+        family,
+        n_components,
+        n_features,
+        n_layers=4,
+        hidden=(8,),
+        mixing=mixing,
+        diagonal_whitening=diagonal,
+        generator=generator,
+    ).to(dtype)
+    means, covariances = random_gaussians(n_components, n_features, generator)
+    flows.whitening.set_gaussians(means, covariances)
+    if diagonal:
+        covariances = torch.diag_embed(covariances.diagonal(dim1=-2, dim2=-1))
+    weights = 0.1 + torch.rand(n_components, generator=generator, dtype=torch.float64)
+    weights /= weights.sum()
+    shift = torch.linspace(-50, 80, n_features, dtype=torch.float64)
+    scale = torch.linspace(1e-2, 3, n_features, dtype=torch.float64)
+    model = MixtureModel(
+        Standardizer(shift, scale),
+        flows,
+        PosteriorNetwork(n_features, n_components, (4,), generator=generator).to(dtype),
+        weights.to(dtype),
+    )
+
+    x = shift + scale * 4 * torch.randn(30, n_features, dtype=torch.float64)
+    # The same mixture in the rows' units.
+    matrix = torch.diag(scale)
+    log_joint = [
+        multivariate_normal(shift + scale * mean, matrix @ covariance @ matrix).logpdf(x.numpy())
+        + np.log(weight)
+        for mean, covariance, weight in zip(means, covariances, weights.numpy(), strict=True)
+    ]
+    with torch.no_grad():
+        log_prob = model.log_prob(x)
+    rtol = 1e-4 if dtype is torch.float32 else 1e-9
+    np.testing.assert_allclose(log_prob.numpy(), logsumexp(log_joint, axis=0), rtol=rtol, atol=rtol)

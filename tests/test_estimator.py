@@ -1,0 +1,482 @@
+"""What FlowMixture promises its users."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_iris, make_blobs
+from sklearn.mixture import GaussianMixture
+
+from vmonf import FlowMixture
+from vmonf.data import Pinwheel, TwoCircles
+from vmonf.metrics import clustering_accuracy
+from vmonf.training import TrainingError
+
+FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
+QUICK = {"max_epochs": 3, "hidden": (16,), "posterior_hidden": (16,), "n_layers": 2}
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    X, y = make_blobs(300, centers=[[-5, 0], [5, 0], [0, 6]], random_state=0)
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def fitted(blobs):
+    return FlowMixture(3, random_state=0, **QUICK).fit(blobs[0])
+
+
+# ------------------------------------------------------------------ what a fit finds
+
+
+def test_the_pinwheel_is_found_and_scored_close_to_the_truth():
+    wheel = Pinwheel()
+    X, _ = wheel.sample(512, random_state=0)
+    X_test, labels = wheel.sample(1000, random_state=1)
+    mixture = FlowMixture(5, random_state=0).fit(X)
+    assert clustering_accuracy(labels, mixture.predict(X_test)) > 0.98
+    assert clustering_accuracy(labels, mixture.predict(X_test, method="exact")) > 0.98
+    assert abs(mixture.score(X_test) - wheel.log_prob(X_test).mean()) < 0.1
+    assert mixture.best_epoch_ > 0
+    assert mixture.gain_ > 2 * mixture.gain_error_
+
+
+def test_a_small_table_is_never_worse_than_a_gaussian_mixture():
+    X = load_iris().data
+    train, test = X[::2], X[1::2]
+    best = max(
+        GaussianMixture(3, covariance_type=kind, random_state=0).fit(train).score(test)
+        for kind in ("full", "tied", "diag", "spherical")
+    )
+    assert FlowMixture(3, random_state=0).fit(train).score(test) > best - 0.05
+
+
+@pytest.mark.parametrize("objective", ["elbo", "marginal"])
+def test_both_objectives_raise_the_held_out_likelihood(objective):
+    X, _ = Pinwheel().sample(200, random_state=0)
+    mixture = FlowMixture(5, objective=objective, max_epochs=15, random_state=0).fit(X)
+    likelihood = mixture.history_["log_likelihood"]
+    assert likelihood[-1] > likelihood[0] + 0.3
+    assert mixture.gain_ > 0.3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 2, 100])
+def test_every_family_fits_scores_and_samples_at_any_width(family, n_features):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(120, n_features)) + 4 * random.integers(2, size=(120, 1))
+    mixture = FlowMixture(2, flow=family, random_state=0, **QUICK).fit(X)
+    assert np.isfinite(mixture.score_samples(X)).all()
+    samples, component = mixture.sample(20)
+    assert samples.shape == (20, n_features)
+    assert component.shape == (20,)
+    assert np.isfinite(samples).all()
+
+
+def test_lu_mixing_fits():
+    X, _ = make_blobs(150, n_features=5, random_state=0)
+    mixture = FlowMixture(2, mixing="lu", n_layers=4, max_epochs=3, random_state=0).fit(X)
+    assert np.isfinite(mixture.score(X))
+
+
+# ------------------------------------------------------------------ the numbers agree
+
+
+def test_the_numbers_hang_together(fitted, blobs):
+    X, _ = blobs
+    component_log_prob = fitted.component_log_prob(X)
+    log_joint = component_log_prob + np.log(fitted.weights_)
+    log_prob = np.logaddexp.reduce(log_joint, axis=1)
+    np.testing.assert_allclose(fitted.score_samples(X), log_prob, rtol=1e-5, atol=1e-5)
+    assert fitted.score(X) == pytest.approx(fitted.score_samples(X).mean())
+    exact = fitted.predict_proba(X, method="exact")
+    np.testing.assert_allclose(exact, np.exp(log_joint - log_prob[:, None]), atol=1e-5)
+    q = fitted.predict_proba(X)
+    np.testing.assert_allclose(q.sum(axis=1), 1, atol=1e-5)
+    elbo = (q * (log_joint - np.log(q))).sum(axis=1)
+    np.testing.assert_allclose(fitted.elbo(X), elbo, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fitted.gap(X), log_prob - elbo, atol=1e-4)
+    assert (fitted.gap(X) >= 0).all()
+
+
+def test_history_has_one_entry_an_epoch(fitted):
+    history = fitted.history_
+    assert history["epoch"] == [1, 2, 3]
+    assert {len(column) for column in history.values()} == {3}
+    assert np.array(history["component_use"]).shape == (3, 3)
+    for elbo, likelihood, gap in zip(
+        history["elbo"], history["log_likelihood"], history["gap"], strict=True
+    ):
+        assert gap == pytest.approx(likelihood - elbo)
+        assert gap >= -1e-6
+
+
+def test_temperature_decays_exponentially_as_history_shows(blobs):
+    mixture = FlowMixture(
+        3, temperature=(8.0, 0.5), temperature_epochs=4, random_state=0, **QUICK | {"max_epochs": 6}
+    ).fit(blobs[0])
+    np.testing.assert_allclose(
+        mixture.history_["temperature"], [8, 4, 2, 1, 0.5, 0.5], rtol=1e-12
+    )
+
+
+def test_a_temperature_of_the_end_is_the_temperature_of_predict(blobs):
+    X, _ = blobs
+    mixture = FlowMixture(
+        3, temperature=2.0, random_state=0, validation_fraction=0, **QUICK
+    ).fit(X)
+    model = mixture.model_
+    with torch.no_grad():
+        logits = model.posterior_network(model.standardizer(torch.tensor(X)).float())
+        expected = (logits / 2).softmax(dim=-1).numpy()
+    np.testing.assert_allclose(mixture.predict_proba(X), expected, atol=1e-6)
+
+
+# ------------------------------------------------------------------ mixing weights
+
+
+def test_weights_are_uniform_unless_asked_for(fitted):
+    np.testing.assert_allclose(fitted.weights_, 1 / 3)
+
+
+def test_weights_are_learned():
+    X, _ = make_blobs([300, 100], centers=[[-5, 0], [5, 0]], random_state=0)
+    mixture = FlowMixture(2, weights="learned", random_state=0, **QUICK).fit(X)
+    np.testing.assert_allclose(sorted(mixture.weights_), [0.25, 0.75], atol=0.03)
+
+
+def test_given_weights_stay_and_the_largest_cluster_gets_the_largest():
+    X, y = make_blobs([300, 100], centers=[[-5, 0], [5, 0]], random_state=0)
+    mixture = FlowMixture(2, weights=[0.25, 0.75], random_state=0, **QUICK).fit(X)
+    np.testing.assert_allclose(mixture.weights_, [0.25, 0.75], rtol=1e-6)
+    assert (mixture.predict(X[y == 0]) == 1).mean() > 0.99
+
+
+# ------------------------------------------------------------------ labels
+
+
+@pytest.mark.parametrize("objective", ["elbo", "marginal"])
+def test_a_few_labels_name_the_clusters(blobs, objective):
+    X, y = blobs
+    partial = np.full(len(y), -1)
+    for c in range(3):
+        partial[np.flatnonzero(y == c)[:4]] = c + 10
+    mixture = FlowMixture(3, objective=objective, pretrain_epochs=2, random_state=0, **QUICK)
+    mixture.fit(X, partial)
+    assert mixture.classes_.tolist() == [10, 11, 12]
+    assert (mixture.predict(X) == y + 10).mean() > 0.99
+    assert (mixture.predict(X, method="exact") == y + 10).mean() > 0.99
+
+
+def test_string_labels_and_free_components(blobs):
+    X, y = blobs
+    names = np.array(["left", "right", ""], dtype=object)[y]  # the third cluster is unknown
+    mixture = FlowMixture(3, random_state=0, **QUICK).fit(X, names)
+    assert mixture.classes_.tolist() == ["left", "right", "new_0"]
+    predicted = mixture.predict(X)
+    assert (predicted[y == 0] == "left").all()
+    assert (predicted[y == 2] == "new_0").mean() > 0.99
+    samples, drawn = mixture.sample(50, component="new_0")
+    assert set(drawn) == {"new_0"}
+    assert np.abs(samples.mean(axis=0) - X[y == 2].mean(axis=0)).max() < 1
+
+
+def test_labels_separate_two_circles_that_nothing_else_can():
+    circles = TwoCircles()
+    X, y = circles.sample(512, random_state=0)
+    partial = np.where(np.arange(len(y)) < 128, y, -1)
+    X_test, labels = circles.sample(300, random_state=1)
+    # In its early epochs: to the end is the experiment's business.
+    mixture = FlowMixture(2, flow="nsf-ar", max_epochs=40, random_state=0).fit(X, partial)
+    assert (mixture.predict(X_test) == labels).mean() > 0.9
+    alone = FlowMixture(2, flow="nsf-ar", max_epochs=3, random_state=0).fit(X)
+    assert clustering_accuracy(labels, alone.predict(X_test)) < 0.8
+
+
+def test_more_classes_than_components_are_given_components(blobs):
+    X, y = blobs
+    with pytest.warns(UserWarning, match="3 components are fitted"):
+        mixture = FlowMixture(2, random_state=0, **QUICK).fit(X, y)
+    assert mixture.n_components_ == 3
+    assert mixture.predict_proba(X).shape == (300, 3)
+
+
+# ------------------------------------------------------------------ rows and weights
+
+
+def test_a_weight_of_two_is_two_rows_in_any_order(blobs):
+    X, _ = blobs
+    weight = np.random.default_rng(0).integers(0, 3, len(X))
+    weighted = FlowMixture(3, random_state=0, **QUICK).fit(X, sample_weight=weight)
+    repeated = np.repeat(X, weight, axis=0)[::-1]
+    again = FlowMixture(3, random_state=0, **QUICK).fit(repeated)
+    np.testing.assert_array_equal(weighted.score_samples(X), again.score_samples(X))
+
+
+def test_same_seed_same_result_other_seed_other_result(blobs):
+    X, _ = blobs
+    scores = [
+        FlowMixture(3, random_state=seed, **QUICK).fit(X).score_samples(X) for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+
+
+def test_restarts_keep_the_best(blobs):
+    X, _ = blobs
+    best = FlowMixture(3, init="random", n_init=3, random_state=0, **QUICK).fit(X)
+    assert best.score(X) > GaussianMixture(2, random_state=0).fit(X).score(X)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_features_of_any_scale_keep_their_density(blobs, scale):
+    X, _ = blobs
+    plain = FlowMixture(3, random_state=0, **QUICK).fit(X)
+    factors = np.array([scale, 1.0])
+    scaled = FlowMixture(3, random_state=0, **QUICK).fit(X * factors)
+    np.testing.assert_allclose(
+        scaled.score_samples(X * factors), plain.score_samples(X) - np.log(scale), atol=0.05
+    )
+    assert np.isfinite(scaled.sample(10)[0]).all()
+
+
+def test_a_large_offset_costs_no_precision(blobs):
+    X, _ = blobs
+    whole = np.round(X * 64) / 64  # so that adding the offset is exact
+    plain = FlowMixture(3, random_state=0, **QUICK).fit(whole)
+    moved = FlowMixture(3, random_state=0, **QUICK).fit(whole + 2.0**40)
+    np.testing.assert_allclose(
+        moved.score_samples(whole + 2.0**40).mean(), plain.score(whole), atol=0.1
+    )
+
+
+def test_duplicated_rows_work():
+    X = np.repeat(np.random.default_rng(0).normal(size=(40, 2)), 25, axis=0)
+    mixture = FlowMixture(2, random_state=0, **QUICK).fit(X)
+    assert np.isfinite(mixture.score_samples(X)).all()
+
+
+def test_a_table_too_small_to_train_keeps_the_gaussian_mixture():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    mixture = FlowMixture(2, random_state=0).fit(X)
+    assert mixture.n_epochs_ == 0
+    assert mixture.best_epoch_ == 0
+    assert np.isfinite(mixture.score_samples(X)).all()
+
+
+def test_far_away_rows_have_a_finite_density(fitted):
+    far = np.array([[1e3, -1e3], [1e5, 1e5]])
+    assert np.isfinite(fitted.score_samples(far)).all()
+
+
+def test_initial_clusters_and_centres_are_taken(blobs):
+    X, y = blobs
+    centres = np.array([X[y == c].mean(axis=0) for c in (2, 0, 1)])
+    by_centres = FlowMixture(3, init=centres, random_state=0, **QUICK).fit(X)
+    assert (by_centres.predict(X[y == 2]) == 0).mean() > 0.99
+    by_clusters = FlowMixture(3, init=(y + 1) % 3, random_state=0, **QUICK).fit(X)
+    assert (by_clusters.predict(X[y == 2]) == 0).mean() > 0.99
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([[1.0, 2.0], [1.0, 3.0], [1.0, 4.0]], "column 0 is constant"),
+        ([[1.0, np.nan], [2.0, 3.0]], "NaN"),
+        ([[1.0, np.inf], [2.0, 3.0]], "infinity"),
+        ([[1.0, 2.0]], "minimum of 2"),
+        ([["a", "b"], ["c", "d"]], "could not convert"),
+    ],
+)
+def test_data_that_cannot_be_fitted_is_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        FlowMixture(2).fit(X)
+
+
+def test_fewer_distinct_rows_than_components_are_refused():
+    X = np.repeat([[0.0, 1.0], [1.0, 0.0]], 10, axis=0)
+    with pytest.raises(ValueError, match=r"n_components=3 needs at least as many distinct rows"):
+        FlowMixture(3).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"flow": "glow"}, "flow"),
+        ({"n_components": 0}, "n_components"),
+        ({"weights": [0.5, 0.4]}, "sum to one"),
+        ({"weights": [1.0]}, "2 positive numbers"),
+        ({"temperature": (1.0, -1.0)}, "positive"),
+        ({"temperature": (1.0, 2.0, 3.0)}, "pair"),
+        ({"hidden": (0,)}, "positive whole numbers"),
+        ({"init": np.zeros((5, 5))}, "init has shape"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+    ],
+)
+def test_settings_out_of_range_are_refused(blobs, settings, message):
+    with pytest.raises(ValueError, match=message):
+        FlowMixture(**settings).fit(blobs[0])
+
+
+def test_labels_that_are_no_classes_are_refused(blobs):
+    X, _ = blobs
+    with pytest.raises(ValueError, match=r"Unknown label type: continuous. y\[0\] = 0.5"):
+        FlowMixture(2).fit(X, np.full(len(X), 0.5))
+
+
+def test_negative_weights_are_refused(blobs):
+    X, _ = blobs
+    with pytest.raises(ValueError, match="Negative"):
+        FlowMixture(2).fit(X, sample_weight=-np.ones(len(X)))
+
+
+def test_a_dead_component_is_named_when_scoring(blobs):
+    X, _ = blobs
+    mixture = FlowMixture(3, random_state=0, **QUICK).fit(X)
+    with torch.no_grad():
+        mixture.model_.flows.whitening.mean[1] = torch.nan
+    with pytest.raises(ArithmeticError, match="component 1 gives"):
+        mixture.score_samples(X)
+
+
+def test_training_that_meets_nan_recovers_or_names_the_component(blobs, monkeypatch):
+    X, _ = blobs
+    from vmonf.flows import ComponentFlows
+
+    exact = ComponentFlows.log_prob
+    calls = {"n": 0}
+
+    def sometimes_dead(self, x, components=None):
+        calls["n"] += 1
+        result = exact(self, x, components)
+        return result * torch.nan if calls["n"] == bad_call and result.requires_grad else result
+
+    monkeypatch.setattr(ComponentFlows, "log_prob", sometimes_dead)
+    bad_call = 205
+    mixture = FlowMixture(3, random_state=0, **QUICK).fit(X)
+    assert np.isfinite(mixture.score(X))
+
+    def always_dead(self, x, components=None):
+        result = exact(self, x, components)
+        if not result.requires_grad:
+            return result
+        return torch.cat([result[:2], result[2:] * torch.nan])
+
+    monkeypatch.setattr(ComponentFlows, "log_prob", always_dead)
+    with pytest.raises(TrainingError, match="component 2 gave"):
+        FlowMixture(3, random_state=0, **QUICK | {"max_epochs": 10}).fit(X)
+
+
+def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
+    X, _ = blobs
+    from vmonf.training import Training
+
+    whole = Training._epoch
+
+    def interrupted(self, epoch, began):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return whole(self, epoch, began)
+
+    monkeypatch.setattr(Training, "_epoch", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        mixture = FlowMixture(3, random_state=0, **QUICK | {"max_epochs": 9}).fit(X)
+    assert mixture.n_epochs_ == 2
+    assert np.isfinite(mixture.score(X))
+
+
+# ------------------------------------------------------------------ sampling and files
+
+
+def test_samples_follow_the_fitted_density(fitted):
+    X, component = fitted.sample(3000, random_state=1)
+    assert set(component) == {0, 1, 2}
+    # Had the samples another density, their mean log-density would differ from its entropy,
+    # here taken from a second draw.
+    again, _ = fitted.sample(3000, random_state=2)
+    assert fitted.score(X) == pytest.approx(fitted.score(again), abs=0.1)
+    assert (fitted.predict(X, method="exact") == component).mean() > 0.98
+
+
+def test_sampling_is_seeded(fitted):
+    np.testing.assert_array_equal(
+        fitted.sample(5, random_state=3)[0], fitted.sample(5, random_state=3)[0]
+    )
+    assert not np.array_equal(
+        fitted.sample(5, random_state=3)[0], fitted.sample(5, random_state=4)[0]
+    )
+
+
+def test_an_unknown_component_is_refused(fitted):
+    with pytest.raises(ValueError, match="component=7 is not one of 0, 1, 2"):
+        fitted.sample(5, component=7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_scores_the_same_after_load_in_another_process(tmp_path, blobs, family):
+    X, y = blobs
+    mixture = FlowMixture(
+        3, flow=family, weights="learned", temperature=(3.0, 2.0), random_state=0, **QUICK
+    )
+    mixture.fit(X, np.array(["a", "b", "c"])[y])
+    mixture.save(tmp_path / "model.vmonf")
+    np.save(tmp_path / "X.npy", X)
+    script = (
+        "import sys, numpy as np; from vmonf import FlowMixture\n"
+        "X = np.load(sys.argv[1] + '/X.npy')\n"
+        "m = FlowMixture.load(sys.argv[1] + '/model.vmonf')\n"
+        "np.savez(sys.argv[1] + '/out.npz', s=m.score_samples(X), q=m.predict_proba(X),\n"
+        "         c=m.predict(X), x=m.sample(4, random_state=0)[0])\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    there = np.load(tmp_path / "out.npz")
+    np.testing.assert_allclose(there["s"], mixture.score_samples(X), atol=1e-6)
+    np.testing.assert_allclose(there["q"], mixture.predict_proba(X), atol=1e-6)
+    np.testing.assert_array_equal(there["c"], mixture.predict(X))
+    np.testing.assert_allclose(there["x"], mixture.sample(4, random_state=0)[0], rtol=1e-5)
+
+
+def test_settings_and_results_are_in_the_file(tmp_path, fitted):
+    fitted.save(tmp_path / "model.vmonf")
+    loaded = FlowMixture.load(tmp_path / "model.vmonf")
+    assert loaded.get_params() == fitted.get_params()
+    for name in ("history_", "converged_", "n_epochs_", "best_epoch_", "shrinkage_"):
+        assert getattr(loaded, name) == getattr(fitted, name)
+    np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
+
+
+def test_the_torch_model_can_be_trained_on(fitted, blobs):
+    X, _ = blobs
+    model = FlowMixture(3, random_state=0, **QUICK).fit(X).model_
+    x = torch.tensor(X)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    before = model.elbo(x).mean()
+    for _ in range(5):
+        optimizer.zero_grad()
+        (-model.elbo(x).mean()).backward()
+        optimizer.step()
+    assert model.elbo(x).mean() > before
+
+
+def test_verbose_shows_a_bar_on_standard_error_and_nothing_else(blobs, capfd):
+    FlowMixture(3, random_state=0, verbose=1, **QUICK).fit(blobs[0])
+    shown = capfd.readouterr()
+    assert "Training" in shown.err
+    assert "ELBO" in shown.err
+    assert "3/3" in shown.err
+    assert shown.out == ""
+
+
+def test_a_quiet_fit_says_nothing(blobs, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FlowMixture(3, random_state=0, **QUICK).fit(blobs[0])
+    shown = capfd.readouterr()
+    assert shown.err + shown.out == ""

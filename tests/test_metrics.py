@@ -1,0 +1,62 @@
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from vmonf.metrics import best_map, clustering_accuracy, clustering_scores, contingency_table
+
+
+@pytest.fixture(params=[(3, 3), (2, 4), (4, 2)], ids=str)
+def two_columns(request):
+    random = np.random.default_rng(0)
+    n_labels, n_clusters = request.param
+    return random.integers(n_labels, size=60), random.integers(n_clusters, size=60)
+
+
+def test_contingency_equals_scikit_learns(two_columns):
+    table = contingency_table(*two_columns)
+    np.testing.assert_array_equal(table.counts, contingency_matrix(*two_columns))
+    np.testing.assert_array_equal(table.labels, np.unique(two_columns[0]))
+    np.testing.assert_array_equal(table.clusters, np.unique(two_columns[1]))
+
+
+def test_accuracy_equals_search_of_all_maps(two_columns):
+    labels, clusters = two_columns
+    size = max(labels.max(), clusters.max()) + 1
+    best = max(
+        np.mean(np.array(permutation)[clusters] == labels)
+        for permutation in itertools.permutations(range(size))
+    )
+    assert clustering_accuracy(labels, clusters) == pytest.approx(best)
+
+
+def test_best_map_reaches_the_accuracy(two_columns):
+    labels, clusters = two_columns
+    mapping = best_map(labels, clusters)
+    assert len(set(mapping.values())) == len(mapping)
+    agreement = np.mean(
+        [mapping.get(c) == label for label, c in zip(labels, clusters, strict=True)]
+    )
+    assert agreement == pytest.approx(clustering_accuracy(labels, clusters))
+
+
+def test_names_do_not_matter():
+    labels = np.array(["x", "x", "y", "z"], dtype=object)
+    clusters = ["2", "2", "0", "1"]
+    assert clustering_scores(labels, clusters) == {"accuracy": 1.0, "nmi": 1.0, "ari": 1.0}
+    assert best_map(labels, clusters) == {"0": "y", "1": "z", "2": "x"}
+
+
+def test_scores_equal_scikit_learns(two_columns):
+    scores = clustering_scores(*two_columns)
+    assert scores["nmi"] == pytest.approx(normalized_mutual_info_score(*two_columns))
+    assert scores["ari"] == pytest.approx(adjusted_rand_score(*two_columns))
+
+
+def test_unequal_lengths_and_no_rows_are_refused():
+    with pytest.raises(ValueError, match="inconsistent"):
+        contingency_table([0, 1], [0])
+    with pytest.raises(ValueError, match="no rows to compare"):
+        contingency_table([], [])

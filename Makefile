@@ -1,10 +1,11 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
+# make quality   measure the defaults' held-out quality; write the results file and the README's tables
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit quality clean
 
 demo: .venv/.demo-installed
 	$(BIN)/vmonf demo --out out/demo
@@ -20,6 +21,10 @@ types: .venv/.test-installed
 
 unit: .venv/.test-installed
 	$(BIN)/pytest
+
+quality: .venv/.demo-installed
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/quality.py --write-readme
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,7 @@
 """Held-out quality of the defaults: the pinwheel and scikit-learn's tables.
 
     python benchmarks/quality.py [--out benchmarks/results/quality.json] [--seeds N]
+    python benchmarks/quality.py --write-readme      # the README's tables, from the results file
 
 For the pinwheel: cluster accuracy and log-likelihood beside the true density's. For iris,
 wine, breast cancer and digits: log-likelihood beside scikit-learn's GaussianMixture with
@@ -91,13 +92,60 @@ def table(name: str, seed: int) -> dict[str, object]:
     }
 
 
+def write_readme(document: dict, readme: Path) -> None:
+    """Put the tables between the README's marks."""
+    runs = document["runs"]
+    wheels = [run for run in runs if run["data"] == "pinwheel"]
+    behind = [run["true_log_likelihood"] - run["log_likelihood"] for run in wheels]
+    accuracy = [run["accuracy"] for run in wheels]
+    seconds = [run["seconds"] for run in wheels]
+    versions = document["versions"]
+    lines = [
+        f"Defaults, {document['machine']}, torch {versions['torch']}, scikit-learn "
+        f"{versions['scikit-learn']}; held-out rows, nats per row. Made by `make quality` "
+        f"(results in `benchmarks/results/quality.json`).",
+        "",
+        f"Pinwheel, 2,560 rows, {len(wheels)} seeds: cluster accuracy {min(accuracy):.3f} to "
+        f"{max(accuracy):.3f}; log-likelihood {min(behind):.3f} to {max(behind):.3f} nats below "
+        f"the true density's; {min(seconds):.0f} to {max(seconds):.0f} s a fit.",
+        "",
+        "| table (training rows x features) | seed | vmonf | best `GaussianMixture` | its type "
+        "| difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        if run["data"] == "pinwheel":
+            continue
+        gaussian = run["gaussian_mixture"]
+        kind = max(gaussian, key=gaussian.get)
+        lines.append(
+            f"| {run['data']} ({run['rows']} x {run['features']}) | {run['seed']} "
+            f"| {run['log_likelihood']:.2f} | {run['best_gaussian']:.2f} | {kind} "
+            f"| {run['log_likelihood'] - run['best_gaussian']:+.2f} |"
+        )
+    lines += [
+        "",
+        "The best Gaussian mixture is the best of scikit-learn's four covariance types with the "
+        "same number of components, chosen on the held-out rows themselves.",
+    ]
+    begin, end = "<!-- quality:begin -->", "<!-- quality:end -->"
+    text = readme.read_text()
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
+    readme.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + tail)
+
+
 def main() -> None:
     """Run, print, and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
     parser.add_argument("--seeds", type=int, default=10, help="of the pinwheel; tables have 3")
     parser.add_argument("--only", help="one data set by name")
+    parser.add_argument("--write-readme", action="store_true", help="run nothing; write tables")
     arguments = parser.parse_args()
+    if arguments.write_readme:
+        write_readme(json.loads(arguments.out.read_text()), Path("README.md"))
+        return
     torch.set_num_threads(1)
     runs = []
     for name in ("pinwheel", *LOADERS):

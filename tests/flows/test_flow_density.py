@@ -14,8 +14,8 @@ def integration_points(flows, whole_space, n_points):
     with torch.no_grad():
         x, _ = flows.from_base(noise)
     grids = [
-        # A quarter of the spread to a unit of u, out to 90 standard deviations.
-        whole_space(own.median(dim=0).values, own.std(dim=0) / 4, n_points, reach=6.6)
+        # Out to 18 standard deviations.
+        whole_space(own.median(dim=0).values, own.std(dim=0), n_points, reach=3.6)
         for own in x
     ]
     points, areas = zip(*grids, strict=True)
@@ -28,12 +28,13 @@ class TestQuadrature:
         self, family, n_features, make_flows, whole_space
     ):
         flows = make_flows(family, N_COMPONENTS, n_features, seed=1)
-        points, areas = integration_points(flows, whole_space, 16001 if n_features == 1 else 301)
+        points, areas = integration_points(flows, whole_space, 16001 if n_features == 1 else 201)
         with torch.no_grad():
             mass = (flows.log_prob(points).exp() * areas).sum(dim=1)
         # Kinks, at the networks' ReLU and the splines' knots, leave an error that falls with
         # the square of the spacing: with half the spacing these are an order below.
-        tolerance = {1: 1e-5, 2: 5e-3 if family.startswith("nsf") else 1e-4}[n_features]
+        of_family = {"realnvp": 1e-4, "maf": 2e-4, "nsf": 1e-3, "nsf-ar": 3e-3}
+        tolerance = 1e-5 if n_features == 1 else of_family[family]
         np.testing.assert_allclose(mass.numpy(), 1, rtol=0, atol=tolerance)
 
     def test_mean_log_prob_of_samples_is_minus_the_entropy(
@@ -41,7 +42,7 @@ class TestQuadrature:
     ):
         flows = make_flows(family, N_COMPONENTS, n_features, seed=1)
         n_rows = 4000
-        points, areas = integration_points(flows, whole_space, 4001 if n_features == 1 else 201)
+        points, areas = integration_points(flows, whole_space, 4001 if n_features == 1 else 151)
         with torch.no_grad():
             x = flows.sample(torch.tensor([n_rows] * N_COMPONENTS))
             of_samples = flows.log_prob(x.reshape(N_COMPONENTS, n_rows, n_features))

@@ -15,20 +15,24 @@ def test_density_of_the_mixture_integrates_to_one(family, n_features, make_model
     model = make_model(family, 3, n_features, seed=1)
     with torch.no_grad():
         x, _ = model.sample(4000, generator=torch.Generator().manual_seed(0))
+        # Out to 18 standard deviations.
         points, areas = whole_space(
-            x.median(dim=0).values, x.std(dim=0) / 4, 16001 if n_features == 1 else 401, reach=6.6
+            x.median(dim=0).values, x.std(dim=0), 16001 if n_features == 1 else 201, reach=3.6
         )
         mass = (model.log_prob(points).exp() * areas).sum()
-    # The components sit beside the middle, where the grid is coarser than for each alone.
-    tolerance = {1: 1e-5, 2: 5e-3 if family.startswith("nsf") else 1e-4}[n_features]
+    # Kinks leave an error that falls with the square of the spacing; the components sit
+    # beside the middle, where the grid is coarser than for each alone.
+    of_family = {"realnvp": 1e-4, "maf": 2e-4, "nsf": 1e-3, "nsf-ar": 3e-3}
+    tolerance = 1e-5 if n_features == 1 else of_family[family]
     assert mass.item() == pytest.approx(1, rel=0, abs=tolerance)
 
 
 @pytest.mark.parametrize("mixing", ["permutation", "lu"])
 @pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
 def test_fresh_model_is_the_gaussian_mixture_of_its_start(
-    family, n_features, n_components, dtype, random_gaussians, mixing, diagonal
+    family, n_features, dtype, random_gaussians, mixing, diagonal
 ):
+    n_components = 3
     generator = torch.Generator().manual_seed(0)
     flows = build_flows(
         family,

@@ -97,9 +97,9 @@ def test_elbo_and_gap_equal_the_loop(family, n_features, dtype, make_model, orac
 
 @row_types
 def test_elbo_is_log_prob_minus_the_divergence_of_the_posterior(
-    family, n_features, n_components, dtype, make_model, row_type
+    family, n_features, dtype, make_model, row_type
 ):
-    model = make_model(family, n_components, n_features, dtype=dtype)
+    model = make_model(family, 3, n_features, dtype=dtype)
     x = rows_of(model).to(row_type)
     with torch.no_grad():
         log_q, log_responsibilities = model.posterior(x), model.log_responsibilities(x)
@@ -110,9 +110,9 @@ def test_elbo_is_log_prob_minus_the_divergence_of_the_posterior(
 
 @row_types
 def test_gap_is_log_prob_minus_elbo_and_never_negative(
-    family, n_features, n_components, dtype, make_model, row_type
+    family, n_features, dtype, make_model, row_type
 ):
-    model = make_model(family, n_components, n_features, dtype=dtype)
+    model = make_model(family, 3, n_features, dtype=dtype)
     for deviations in (1.0, 30.0):
         x = rows_of(model, 50, deviations).to(row_type)
         with torch.no_grad():
@@ -263,15 +263,14 @@ def test_posterior_of_a_low_temperature_is_certain_of_the_largest_logit(make_mod
 # Dead components
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_dead_component_leaves_the_others_bit_for_bit_and_stays_visible(
-    family, n_features, dtype, make_model, poison
+    family, n_features, dtype, make_model
 ):
     model = make_model(family, 3, n_features, dtype=dtype)
     dead = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in dead.flows.parameters():
-            parameter[1] = poison
+            parameter[1] = float("nan")
     x = rows_of(model)
     for method in ("component_log_prob", "log_joint"):
         of_dead, of_model = getattr(dead, method)(x), getattr(model, method)(x)

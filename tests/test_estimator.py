@@ -119,16 +119,12 @@ def test_temperature_decays_exponentially_as_history_shows(blobs):
     mixture = FlowMixture(
         3, temperature=(8.0, 0.5), temperature_epochs=4, random_state=0, **QUICK | {"max_epochs": 6}
     ).fit(blobs[0])
-    np.testing.assert_allclose(
-        mixture.history_["temperature"], [8, 4, 2, 1, 0.5, 0.5], rtol=1e-12
-    )
+    np.testing.assert_allclose(mixture.history_["temperature"], [8, 4, 2, 1, 0.5, 0.5], rtol=1e-12)
 
 
 def test_a_temperature_of_the_end_is_the_temperature_of_predict(blobs):
     X, _ = blobs
-    mixture = FlowMixture(
-        3, temperature=2.0, random_state=0, validation_fraction=0, **QUICK
-    ).fit(X)
+    mixture = FlowMixture(3, temperature=2.0, random_state=0, validation_fraction=0, **QUICK).fit(X)
     model = mixture.model_
     with torch.no_grad():
         logits = model.posterior_network(model.standardizer(torch.tensor(X)).float())

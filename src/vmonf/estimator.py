@@ -153,8 +153,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     n_epochs_ : int
         Epochs done.
     best_epoch_ : int
-        The epoch whose weights were kept; 0 if the Gaussian mixture was kept instead,
-        because flows gained no more than two standard errors on the held-out rows.
+        The epoch whose weights were kept; 0 if no epoch's were and the model is a Gaussian
+        mixture: flows gained no more than two standard errors on the held-out rows.
     gain_, gain_error_ : float
         Held-out log-likelihood of the flows less that of the Gaussian mixture, in nats per
         row, and its standard error. Of the training rows, where none are held out; not a

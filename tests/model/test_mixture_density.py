@@ -22,7 +22,7 @@ def test_density_of_the_mixture_integrates_to_one(family, n_features, make_model
         mass = (model.log_prob(points).exp() * areas).sum()
     # Kinks leave an error that falls with the square of the spacing; the components sit
     # beside the middle, where the grid is coarser than for each alone.
-    of_family = {"realnvp": 1e-4, "maf": 2e-4, "nsf": 1e-3, "nsf-ar": 3e-3}
+    of_family = {"realnvp": 2e-4, "maf": 2e-4, "nsf": 3e-3, "nsf-ar": 1e-2}
     tolerance = 1e-5 if n_features == 1 else of_family[family]
     assert mass.item() == pytest.approx(1, rel=0, abs=tolerance)
 

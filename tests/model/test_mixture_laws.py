@@ -276,7 +276,9 @@ def test_a_dead_component_leaves_the_others_bit_for_bit_and_stays_visible(
         of_dead, of_model = getattr(dead, method)(x), getattr(model, method)(x)
         assert torch.equal(of_dead[:, [0, 2]], of_model[:, [0, 2]])
         assert of_dead[:, 1].isnan().all(), "never minus infinity: that would hide it"
-    assert dead.log_prob(x).isnan().all()
+    terms = dead.terms(x)
+    for poisoned in (dead.log_prob(x), terms.log_prob, terms.elbo, terms.gap, dead.elbo(x)):
+        assert poisoned.isnan().all()
     assert torch.equal(dead.posterior(x), model.posterior(x))
 
 

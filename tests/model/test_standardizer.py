@@ -78,7 +78,6 @@ def test_log_prob_is_right_in_any_units(units):
 def test_features_of_different_units_stay_apart():
     shift, scale = np.array([1e12, -5.0]), np.array([1.0, 1e-12])
     x = rows_in((shift, scale))
-    x[:, 1] = -5.0 + 1e-12 * np.round((x[:, 1] + 5) / 1e-12)
     model = fresh_model(shift, scale)
     with torch.no_grad():
         log_prob = model.log_prob(torch.from_numpy(x))

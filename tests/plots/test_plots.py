@@ -28,6 +28,7 @@ from vmonf.plots.style import (
     palette,
     shortened,
 )
+from vmonf.plots.training import _likelihood_limits
 
 KINDS_BY_FEATURES = {
     1: ("density", "training", "sizes"),
@@ -538,6 +539,7 @@ def test_limits():
     [
         ([-5e6, 0.0, 5e6], ["-5e6", "0", "5e6"]),
         ([0.0, 2.5, 5.0], ["0", "2.5", "5"]),
+        ([500.0, 1000.0, 1500.0], ["500", "1000", "1500"]),
         ([2000001.0, 2000002.0], ["2000001", "2000002"]),
         ([-0.0001, -0.00005], ["-0.0001", "-5e-5"]),
         ([3.0], ["3"]),
@@ -620,6 +622,17 @@ def test_training_says_what_was_kept(plane):
         sentence = title(plots.plot(mixture, kind="training"))
         assert words in sentence
         assert sentence.endswith(": the Gaussian mixture was kept.")
+
+
+def test_training_shows_the_likelihood_although_the_elbo_falls_without_end():
+    log_likelihood = np.linspace(-1.0, -3.0, 40)
+    low, high = _likelihood_limits(log_likelihood, np.array([-9000.0, 0.0]))
+    assert -8 < low < -3
+    assert 0 < high < 1
+    # Nor do the first epochs count for much.
+    low, high = _likelihood_limits(np.append(-500.0, log_likelihood), log_likelihood)
+    assert -5 < low < -3
+    assert _likelihood_limits(np.ones(1), np.ones(2)) == (0.5, 1.5)
 
 
 def test_training_of_a_single_epoch(plane):

@@ -106,7 +106,7 @@ def fit(
     learning_rate_schedule: Annotated[
         Literal["plateau", "cosine", "constant"], typer.Option(help="How it falls.")
     ] = "plateau",
-    weight_decay: Annotated[float, typer.Option(help="As in AdamW.")] = 0,
+    weight_decay: Annotated[float, typer.Option(help="As in AdamW.")] = 0.1,
     gradient_clip: Annotated[float, typer.Option(help="Largest norm of a gradient.")] = 5,
     averaging: Annotated[
         float, typer.Option(help="Factor a step of the weights' moving average; 0 for none.")

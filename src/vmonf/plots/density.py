@@ -174,7 +174,7 @@ def _draw_contours(subject: Subject) -> Figure:
         entries.insert(0, Line2D([], [], label=subject.shown(given) + left_out, **dot))
     outlines = "the outline" if subject.n_components == 1 else "each outline"
     figure, (axes,) = framed_panels(
-        f"Density in grey, the darker the denser; {outlines} holds {OUTLINE_MASS:.0%} of its "
+        f"Density, darker where denser; {outlines} holds {OUTLINE_MASS:.0%} of its "
         f"component.{mass_outside(sampled, *ranges)}",
         [""],
         (panel_width(*ranges, HEIGHT), HEIGHT),

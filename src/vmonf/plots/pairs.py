@@ -214,7 +214,7 @@ def _draw_histograms(
 ) -> None:
     """One histogram a group, by number of rows, so that large groups look large."""
     groups = [(-1, UNLABELLED), *enumerate(points.looks)]
-    n_bins = int(np.clip(1.2 * np.sqrt(len(values)), 12, 40))
+    n_bins = int(np.clip(1.2 * np.sqrt(len(values)), 12, 30))
     edges = np.linspace(*x_range, n_bins + 1)
     # Many fills over each other make mud: lines alone are then clearer.
     fill = 0.3 if len(points.looks) <= LEGEND_BELOW else 0.08

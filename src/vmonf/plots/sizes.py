@@ -111,7 +111,7 @@ def _draw(subject: Subject) -> Figure:
     axes.set_ylim(len(chosen) - 0.4, -0.6)  # The first component on top.
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1.18 * float(sizes.max()))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("share")
     set_title(figure, _what_one_sees(subject, len(chosen)))

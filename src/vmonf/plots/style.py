@@ -354,7 +354,7 @@ class ShortNumbers(Formatter):
 def _short_number(value: float, step: float) -> str:
     if abs(value) < 1e-6 * step:
         return "0"
-    digits = int(np.clip(np.floor(np.log10(abs(value) / step)) + 3, 2, 15))
+    digits = int(np.clip(np.floor(np.log10(abs(value) / step)) + 3, 5, 15))
     number, _, power = f"{value:.{digits}g}".partition("e")
     return (number + (f"e{int(power)}" if power else "")).replace("-", "\u2212")
 

@@ -27,8 +27,11 @@ from vmonf.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from vmonf.estimator import FlowMixture
+
+    Array = NDArray[np.float64]
 
 #: Fewer epochs than this are marked one by one: a line through so few shows little.
 FEW_EPOCHS = 25
@@ -146,17 +149,26 @@ def _draw_likelihood(axes: Axes, mixture: FlowMixture) -> None:
                 label=f"epoch {mixture.best_epoch_}, kept",
             )
         )
-    # The first epochs may be far below all others, which are what one wants to see.
-    drawn = np.concatenate([log_likelihood, elbo, objective])
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn):
-        low, high = float(np.quantile(drawn, 0.04)), float(drawn.max())
-        low = max(float(drawn.min()), low - 0.25 * (high - low))
-        margin = 0.06 * (high - low) or 0.5
-        axes.set_ylim(low - margin, high + margin)
+    axes.set_ylim(_likelihood_limits(log_likelihood, np.concatenate([elbo, objective])))
     axes.set_ylabel("nats per row")
     axes.set_title(f"Log-likelihood and ELBO of the {_scored(mixture)} rows")
     legend_beside(axes, entries)
+
+
+def _likelihood_limits(log_likelihood: Array, others: Array) -> tuple[float, float]:
+    """Limits that show the log-likelihood, and as much of the others as leaves it its place.
+
+    The first epochs may be far below all later ones, and the ELBO may fall by thousands of
+    nats where flows overfit: both would flatten what one wants to see.
+    """
+    high = float(log_likelihood.max())
+    usual = float(np.quantile(log_likelihood, 0.04))
+    low = max(float(log_likelihood.min()), usual - 0.25 * (high - usual))
+    reach = 0.75 * (high - low) or 1.0
+    low = min(low, max(float(others.min()), low - reach))
+    high = max(high, min(float(others.max()), high + reach))
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def _draw_use(axes: Axes, mixture: FlowMixture) -> None:

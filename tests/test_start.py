@@ -1,0 +1,135 @@
+"""The Gaussian mixture that a fit starts from."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_wine, make_blobs
+from sklearn.mixture import GaussianMixture
+
+from vmonf.start import GaussianStarter, Shrinkage, StartRows
+
+
+def rows_of(Z, component=None, weight=None, cluster=None):
+    n_rows = len(Z)
+    return StartRows(
+        Z,
+        np.ones(n_rows) if weight is None else weight,
+        np.full(n_rows, -1) if component is None else component,
+        cluster,
+    )
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    Z, y = make_blobs([150, 100, 50], centers=[[-3, 0], [3, 0], [0, 4]], random_state=0)
+    return Z / Z.std(axis=0), y
+
+
+def test_without_shrinkage_it_is_scikit_learns_mixture(blobs, random):
+    Z, y = blobs
+    reference = GaussianMixture(
+        3, means_init=[Z[y == c].mean(axis=0) for c in range(3)], tol=1e-9, max_iter=500
+    ).fit(Z)
+    _, ours = GaussianStarter(3, init=reference.means_, shrinkage=Shrinkage(0.0, 0.0)).fit(
+        rows_of(Z), random
+    )
+    assert ours.log_prob(Z).mean() == pytest.approx(reference.score(Z), abs=2e-3)
+    np.testing.assert_allclose(ours.means, reference.means_, atol=0.02)
+
+
+def test_infinite_strength_ties_the_covariances(blobs, random):
+    Z, _ = blobs
+    _, tied = GaussianStarter(3, shrinkage=Shrinkage(np.inf, 0.0)).fit(rows_of(Z), random)
+    np.testing.assert_allclose(tied.covariances[0], tied.covariances[2])
+    _, diagonal = GaussianStarter(3, shrinkage=Shrinkage(np.inf, 1.0)).fit(rows_of(Z), random)
+    assert diagonal.covariances[0][0, 1] == 0
+
+
+def test_log_prob_is_scipys(blobs, random):
+    Z, _ = blobs
+    _, start = GaussianStarter(3).fit(rows_of(Z), random)
+    joint = [
+        np.log(weight) + multivariate_normal(mean, covariance).logpdf(Z)
+        for weight, mean, covariance in zip(
+            start.weights, start.means, start.covariances, strict=True
+        )
+    ]
+    np.testing.assert_allclose(start.log_prob(Z), np.logaddexp.reduce(joint), rtol=1e-9)
+
+
+def test_cross_validated_shrinkage_beats_every_covariance_type_on_a_small_table(random):
+    X = load_wine().data
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    order = random.permutation(len(Z))
+    train, test = Z[order[:90]], Z[order[90:]]
+    _, start = GaussianStarter(3, np.full(3, 1 / 3)).fit(rows_of(train), random)
+    best = max(
+        GaussianMixture(3, covariance_type=kind, random_state=0).fit(train).score(test)
+        for kind in ("full", "tied", "diag", "spherical")
+    )
+    assert start.log_prob(test).mean() > best
+
+
+def test_labelled_rows_keep_their_component(blobs, random):
+    Z, y = blobs
+    component = np.full(len(y), -1)
+    component[:40] = (y[:40] + 1) % 3
+    _, start = GaussianStarter(3).fit(rows_of(Z, component), random)
+    assigned = start.log_joint(Z).argmax(axis=1)
+    assert (assigned == (y + 1) % 3).mean() > 0.97
+
+
+def test_components_without_labels_find_the_rest(blobs, random):
+    Z, y = blobs
+    component = np.where((y == 2) & (np.arange(len(y)) % 5 == 0), 0, -1)
+    _, start = GaussianStarter(3).fit(rows_of(Z, component), random)
+    assigned = start.log_joint(Z).argmax(axis=1)
+    assert (assigned[y == 2] == 0).mean() > 0.95
+    assert len(np.unique(assigned)) == 3
+
+
+def test_the_first_clusters_can_be_given(blobs, random):
+    Z, y = blobs
+    clusters, _ = GaussianStarter(3).fit(rows_of(Z, cluster=(y + 1) % 3), random)
+    for c in range(3):
+        np.testing.assert_allclose(clusters.means[c], Z[(y + 1) % 3 == c].mean(axis=0))
+
+
+def test_weights_are_fixed_or_estimated(blobs, random):
+    Z, _ = blobs
+    _, estimated = GaussianStarter(3).fit(rows_of(Z), random)
+    np.testing.assert_allclose(sorted(estimated.weights), [1 / 6, 1 / 3, 1 / 2], atol=0.02)
+    fixed = np.array([0.2, 0.2, 0.6])
+    _, given = GaussianStarter(3, fixed).fit(rows_of(Z), random)
+    np.testing.assert_array_equal(given.weights, fixed)
+    assigned = given.log_joint(Z).argmax(axis=1)
+    assert np.bincount(assigned).argmax() == 2
+
+
+def test_a_weight_of_two_is_two_rows(blobs):
+    Z, _ = blobs
+    centres = Z[:3]
+    starter = GaussianStarter(3, init=centres, shrinkage=Shrinkage(1.0, 0.1))
+    weight = np.random.default_rng(0).integers(1, 3, len(Z))
+    _, weighted = starter.fit(rows_of(Z, weight=weight.astype(float)), np.random.default_rng(0))
+    _, repeated = starter.fit(rows_of(np.repeat(Z, weight, axis=0)), np.random.default_rng(0))
+    np.testing.assert_allclose(weighted.means, repeated.means, rtol=1e-9)
+    np.testing.assert_allclose(weighted.covariances, repeated.covariances, rtol=1e-7)
+
+
+def test_many_features_have_diagonal_covariances(random):
+    Z = random.normal(size=(60, 300))
+    _, start = GaussianStarter(2).fit(rows_of(Z), random)
+    assert start.covariances.shape == (2, 300)
+    assert np.isfinite(start.log_prob(Z)).all()
+
+
+def test_fewer_rows_than_features_work(random):
+    Z = random.normal(size=(15, 30))
+    _, start = GaussianStarter(2).fit(rows_of(Z), random)
+    assert np.isfinite(start.log_prob(Z)).all()

@@ -1,0 +1,237 @@
+"""The objective, the schedules and the loop."""
+
+import math
+
+import pytest
+import torch
+
+from vmonf.flows import build_flows
+from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, Terms
+from vmonf.training import Objective, Rows, Training, TrainingConfig, TrainingError
+from vmonf.training.schedule import Plateau, TemperatureSchedule
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def make_model(generator, n_components=2, n_features=2):
+    flows = build_flows(
+        "realnvp", n_components, n_features, n_layers=2, hidden=(16,), generator=generator
+    )
+    flows.whitening.set_gaussians(
+        torch.randn(n_components, n_features, generator=generator),
+        torch.eye(n_features).repeat(n_components, 1, 1),
+    )
+    return MixtureModel(
+        Standardizer(torch.zeros(n_features), torch.ones(n_features)),
+        flows,
+        PosteriorNetwork(n_features, n_components, (16,), generator=generator),
+        torch.full((n_components,), 1 / n_components),
+        learn_weights=True,
+    )
+
+
+def make_rows(generator, n_rows=400):
+    which = torch.randint(2, (n_rows,), generator=generator)
+    x = torch.randn(n_rows, 2, generator=generator, dtype=torch.float64)
+    x[:, 1] += 0.5 * x[:, 0] ** 2  # a shape that Gaussians do not have
+    x[:, 0] += 6.0 * which
+    return Rows(x, torch.ones(n_rows, dtype=torch.float64), torch.full((n_rows,), -1)), which
+
+
+# ------------------------------------------------------------------ objective
+
+
+def terms_of(n_rows=5, n_components=3):
+    generator = torch.Generator().manual_seed(1)
+    log_joint = torch.randn(n_rows, n_components, generator=generator, dtype=torch.float64)
+    logits = torch.randn(n_rows, n_components, generator=generator, dtype=torch.float64)
+    return Terms(log_joint, logits.log_softmax(-1))
+
+
+def test_the_elbo_objective_is_the_papers_sum():
+    terms = terms_of()
+    rows = Rows(torch.zeros(5, 1), torch.tensor([1.0, 2, 0.5, 1, 0.5]), torch.full((5,), -1))
+    expected = 0.0
+    for b in range(5):
+        for c in range(3):
+            q = math.exp(terms.log_posterior[b, c])
+            expected += (
+                float(rows.weight[b]) * q * float(terms.log_joint[b, c] - terms.log_posterior[b, c])
+            )
+    assert float(Objective("elbo")(terms, rows)) == pytest.approx(expected / 5)
+
+
+def test_a_labelled_row_counts_its_joint_and_its_posterior():
+    terms = terms_of()
+    label = torch.tensor([2, -1, 0, -1, -1])
+    rows = Rows(torch.zeros(5, 1), torch.ones(5), label)
+    for bound in ("elbo", "marginal"):
+        free = Objective(bound)(terms, Rows(rows.x, rows.weight, torch.full((5,), -1)))
+        per_row = (
+            terms.elbo
+            if bound == "elbo"
+            else terms.log_prob + (terms.log_responsibilities.exp() * terms.log_posterior).sum(-1)
+        )
+        known = sum(
+            terms.log_joint[b, label[b]] + terms.log_posterior[b, label[b]] - per_row[b]
+            for b in (0, 2)
+        )
+        assert float(Objective(bound)(terms, rows)) == pytest.approx(float(free + known / 5))
+
+
+def test_the_marginal_objective_leaves_the_flows_to_the_likelihood():
+    log_joint = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    rows = Rows(torch.zeros(4, 1), torch.ones(4), torch.full((4,), -1))
+    Objective("marginal")(Terms(log_joint, logits.log_softmax(-1)), rows).backward()
+    torch.testing.assert_close(log_joint.grad, log_joint.detach().softmax(-1) / 4)
+    expected = (log_joint.detach().softmax(-1) - logits.detach().softmax(-1)) / 4
+    torch.testing.assert_close(logits.grad, expected)
+
+
+# ------------------------------------------------------------------ schedules
+
+
+def test_temperature_is_exponential_then_constant():
+    schedule = TemperatureSchedule(16.0, 1.0, 4)
+    assert [schedule(epoch) for epoch in range(6)] == pytest.approx([16, 8, 4, 2, 1, 1])
+
+
+def test_the_learning_rate_falls_at_a_plateau_alone():
+    plateau = Plateau(1.0, patience=2, factor=0.5)
+    assert [plateau.step(n) for n in (0, 1, 2, 3, 4, 0, 0)] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
+
+
+# ------------------------------------------------------------------ the loop
+
+
+def train(generator, rows, held_out, **config):
+    model = make_model(generator)
+    settings = {"batch_size": 64, "max_epochs": 8, "averaging": 0.9} | config
+    training = Training(model, rows, held_out, Objective(), TrainingConfig(**settings), generator)
+    return model, training, training.run()
+
+
+def test_training_raises_the_held_out_likelihood_and_keeps_the_best(generator):
+    rows, _ = make_rows(generator)
+    held_out, _ = make_rows(generator, 200)
+    model, training, result = train(generator, rows, held_out, max_epochs=20)
+    with torch.no_grad():
+        score = float(model.log_prob(held_out.x).mean())
+    assert score == pytest.approx(training.best_score, abs=1e-6)
+    best = max(result.history, key=lambda progress: progress.log_likelihood)
+    assert best.epoch == result.best_epoch
+    assert best.log_likelihood == pytest.approx(training.best_score, abs=1e-6)
+    assert score > result.history[0].log_likelihood + 0.1
+
+
+def test_it_never_ends_below_its_start(generator):
+    rows, _ = make_rows(generator, 30)
+    held_out, _ = make_rows(generator, 30)
+    torch.manual_seed(0)
+    model, training, result = train(
+        generator, rows, held_out, max_epochs=5, learning_rate=5.0, averaging=0.0
+    )
+    assert result.best_epoch == 0
+    with torch.no_grad():
+        assert float(model.log_prob(held_out.x).mean()) == pytest.approx(training.best_score)
+
+
+def test_patience_stops_and_says_so(generator):
+    rows, _ = make_rows(generator, 30)
+    held_out, _ = make_rows(generator, 30)
+    _, _, result = train(generator, rows, held_out, max_epochs=50, patience=3, learning_rate=5.0)
+    assert result.converged
+    assert len(result.history) == result.best_epoch + 3
+
+
+def test_nothing_stops_or_is_kept_before_the_temperature_is_down(generator):
+    rows, _ = make_rows(generator, 60)
+    held_out, _ = make_rows(generator, 60)
+    _, _, result = train(
+        generator,
+        rows,
+        held_out,
+        max_epochs=10,
+        patience=1,
+        temperature=(50.0, 1.0),
+        temperature_epochs=6,
+    )
+    assert len(result.history) >= 7
+    assert result.best_epoch == 0 or result.best_epoch > 6
+
+
+def test_without_held_out_rows_all_epochs_run_and_the_last_is_kept(generator):
+    rows, _ = make_rows(generator)
+    model, training, result = train(generator, rows, None, patience=1)
+    assert len(result.history) == 8
+    assert not result.converged
+    with torch.no_grad():
+        score = float(model.log_prob(rows.x).mean())
+    assert score == pytest.approx(result.history[-1].log_likelihood, abs=1e-6)
+
+
+def test_pretraining_sees_labelled_rows_alone(generator, monkeypatch):
+    rows, which = make_rows(generator)
+    component = torch.where(torch.arange(400) < 40, which, -1)
+    rows = Rows(rows.x, rows.weight, component)
+    seen = []
+    whole = Training._pass
+
+    def watched(self, rows, temperature):
+        seen.append(rows.n_rows)
+        return whole(self, rows, temperature)
+
+    monkeypatch.setattr(Training, "_pass", watched)
+    train(generator, rows, None, pretrain_epochs=3, max_epochs=2)
+    assert seen == [40, 40, 40, 400, 400]
+
+
+def test_every_row_is_seen_once_an_epoch_in_batches_of_like_size(generator, monkeypatch):
+    rows, _ = make_rows(generator, 333)
+    sizes, seen = [], []
+    take = Rows.take
+
+    def watched(self, index):
+        sizes.append(len(index))
+        seen.append(index)
+        return take(self, index)
+
+    model = make_model(generator)
+    training = Training(model, rows, None, Objective(), TrainingConfig(batch_size=100), generator)
+    monkeypatch.setattr(Rows, "take", watched)
+    training._pass(rows, 1.0)
+    assert sizes == [111, 111, 111]
+    assert sorted(torch.cat(seen).tolist()) == list(range(333))
+
+
+def test_values_that_are_not_numbers_end_in_an_error_that_names_the_component(generator):
+    rows, _ = make_rows(generator)
+    model = make_model(generator)
+    with torch.no_grad():
+        model.flows.whitening.mean[1] = torch.nan
+    training = Training(model, rows, None, Objective(), TrainingConfig(), generator)
+    with pytest.raises(TrainingError, match=r"component 1 gave log p\(x, c\) = nan for the row"):
+        training.run()
+
+
+def test_decay_leaves_the_place_and_width_of_components_alone(generator):
+    model = make_model(generator)
+    rows, _ = make_rows(generator)
+    training = Training(model, rows, None, Objective(), TrainingConfig(weight_decay=0.1), generator)
+    decayed, others = training.optimizer.param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert others["weight_decay"] == 0.0
+    assert any(p is model.flows.whitening.mean for p in others["params"])
+    assert all(p.dim() >= 2 for p in decayed["params"])
+
+
+def test_the_rotation_of_the_start_is_not_trained(generator):
+    rows, _ = make_rows(generator)
+    model = make_model(generator)
+    before = model.flows.whitening.rotation.clone()
+    Training(model, rows, None, Objective(), TrainingConfig(max_epochs=2), generator).run()
+    assert torch.equal(before, model.flows.whitening.rotation)

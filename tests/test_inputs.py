@@ -69,14 +69,13 @@ def test_scales_of_a_normal_column_are_its_weighted_mean_and_deviation(offset, s
     mean = np.average(Z, axis=0, weights=weight)
     deviation = np.sqrt(np.average((Z - mean) ** 2, axis=0, weights=weight))
     np.testing.assert_allclose((shift - offset) / scale, mean, atol=1e-3)
-    assert (found / scale <= deviation * 1.001).all()
-    np.testing.assert_allclose(found / scale, deviation, rtol=0.15)
+    np.testing.assert_allclose(found / scale, deviation, rtol=1e-3)
 
 
 def test_a_far_row_does_not_stretch_the_scale():
     column = np.append(np.random.default_rng(0).normal(size=500), 1e5)
     _, scale = shift_and_scale(column[:, None], np.ones(501), ["a"])
-    assert 0.8 < scale[0] < 10
+    assert 1 < scale[0] < 12
     sparse = np.append(np.zeros(500), np.arange(1, 6))
     _, scale = shift_and_scale(sparse[:, None], np.ones(505), ["a"])
     assert scale[0] == pytest.approx(sparse.std())

@@ -35,6 +35,7 @@ from vmonf.start import (
     StartRows,
 )
 from vmonf.storage import ModelFileError, read_model, write_model
+from vmonf.threads import threads_for
 from vmonf.training import (
     Objective,
     Progress,
@@ -155,6 +156,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     best_epoch_ : int
         The epoch whose weights were kept; 0 if no epoch's were and the model is a Gaussian
         mixture: flows gained no more than two standard errors on the held-out rows.
+    held_out_log_likelihood_ : float
+        Of the flows or the Gaussian mixture that were kept, in nats per row; not a number
+        where no rows were held out.
     gain_, gain_error_ : float
         Held-out log-likelihood of the flows less that of the Gaussian mixture, in nats per
         row, and its standard error. Of the training rows, where none are held out; not a
@@ -333,6 +337,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.converged_ = best.result.converged
         self.n_epochs_ = len(best.result.history)
         self.best_epoch_ = best.result.best_epoch
+        self.held_out_log_likelihood_ = best.score if len(held_out) else math.nan
         self.gain_ = best.gain
         self.gain_error_ = best.gain_error
         self.shrinkage_ = dataclasses.asdict(best.shrinkage)
@@ -367,6 +372,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         judged = held_out if len(held_out) else train
         floor = mixture.log_prob(start_rows.Z[judged]) - np.log(scale).sum()
         score = float(np.average(floor, weights=rows.weight[judged]))
+        # Each weight meets each row of a batch once.
+        multiply_adds = self.batch_size * sum(p.numel() for p in model.parameters())
         if self._is_trainable(len(train)):
             training = Training(
                 model,
@@ -376,18 +383,23 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 self._training_config(),
                 generator,
             )
-            with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch:
+            with (
+                threads_for(multiply_adds),
+                epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch,
+            ):
                 result = training.run(on_epoch)
             judged_x = tensors.x[torch.from_numpy(judged)]
             log_prob = in_parts(model.log_prob, judged_x, model.rows_at_once).cpu().numpy()
             gain, gain_error = _mean_and_error(log_prob - floor, rows.weight[judged])
+        if gain > STANDARD_ERRORS_OF_GAIN * gain_error or (result.history and not len(held_out)):
             score += gain
-        if not result.history or (len(held_out) and gain <= STANDARD_ERRORS_OF_GAIN * gain_error):
+        else:
             # The Gaussian mixture, then, but of all rows: none need be held out from it.
             starter = dataclasses.replace(starter, shrinkage=mixture.shrinkage)
             _, mixture = starter.fit(start_rows, random)
             model = self._build(mixture, shift, scale, generator)
-            warm_up_posterior(model, tensors, generator)
+            with threads_for(multiply_adds):
+                warm_up_posterior(model, tensors, generator)
             result.best_epoch = 0
         return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
 
@@ -418,7 +430,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model.set_weights(torch.from_numpy(start.weights))
         return model.to(self._device())
 
-    def _architecture(self, n_features: int, generator: torch.Generator) -> MixtureModel:
+    def _architecture(self, n_features: int, generator: torch.Generator | None) -> MixtureModel:
         """A model of this estimator's settings, whose parameters are not set from data yet."""
         flows = build_flows(
             self.flow,
@@ -537,7 +549,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _device(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        try:
+            return torch.empty(0, device=self.device).device
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device={self.device!r} is not to be had on this machine; choose 'auto' or 'cpu'."
+            ) from error
 
     def _feature_names(self) -> list[str]:
         names = getattr(self, "feature_names_in_", None)
@@ -733,6 +750,7 @@ RESULTS = (
     "converged_",
     "n_epochs_",
     "best_epoch_",
+    "held_out_log_likelihood_",
     "gain_",
     "gain_error_",
     "shrinkage_",

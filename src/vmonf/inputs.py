@@ -98,8 +98,6 @@ def _whole_numbers(y: NDArray[Any]) -> IntArray:
     return y.astype(np.int64)
 
 
-#: Of a normal distribution, between 5% and 95%, in standard deviations.
-NORMAL_QUANTILE_RANGE = 3.2897
 #: Rows whose quantiles are taken.
 QUANTILE_ROWS = 10_000
 
@@ -158,9 +156,8 @@ def _hash(X: Array, component: IntArray) -> NDArray[np.uint64]:
 def shift_and_scale(X: Array, weight: Array, names: list[str]) -> tuple[Array, Array]:
     """Weighted mean of each column, and a width that a few far rows cannot stretch.
 
-    The width is the standard deviation, or where it is smaller a normal distribution's
-    standard deviation for the distance between the 5% and the 95% quantile, though never less
-    than a thousandth of it; the standard deviation, too, where the quantiles are equal.
+    The width is the standard deviation, but at most three times the distance between the 5%
+    and the 95% quantile, unless these are equal.
 
     Raises
     ------
@@ -189,8 +186,8 @@ def shift_and_scale(X: Array, weight: Array, names: list[str]) -> tuple[Array, A
     between = np.array(
         [_quantile_range(column, weight[few]) for column in np.ascontiguousarray(unit[few].T)]
     )
-    robust = np.clip(between / NORMAL_QUANTILE_RANGE, deviation / 1000, deviation)
-    return origin + spread * mean, spread * np.where(between > 0, robust, deviation)
+    width = np.where(between > 0, np.minimum(deviation, 3 * between), deviation)
+    return origin + spread * mean, spread * width
 
 
 def _quantile_range(column: Array, weight: Array) -> float:

@@ -166,7 +166,7 @@ def test_nothing_stops_or_is_kept_before_the_temperature_is_down(generator):
 
 def test_without_held_out_rows_all_epochs_run_and_the_last_is_kept(generator):
     rows, _ = make_rows(generator)
-    model, training, result = train(generator, rows, None, patience=1)
+    model, _, result = train(generator, rows, None, patience=1)
     assert len(result.history) == 8
     assert not result.converged
     with torch.no_grad():

@@ -306,14 +306,3 @@ def print_or_write(frame: polars.DataFrame, output: Path | None) -> None:
         typer.echo(frame.write_csv(), nl=False)
     else:
         write_table(frame, output)
-
-
-def held_out_log_likelihood(mixture: FlowMixture) -> float | None:
-    """Of the flows that were kept, in nats per row; None where no rows were held out.
-
-    It is also None where the Gaussian mixture was kept, whose score the history does not hold.
-    """
-    if mixture.best_epoch_ == 0 or mixture.validation_fraction == 0:
-        return None
-    at_best = mixture.history_["epoch"].index(mixture.best_epoch_)
-    return float(mixture.history_["log_likelihood"][at_best])

@@ -15,7 +15,6 @@ from vmonf.cli.common import (
     Json,
     Quiet,
     check_output,
-    held_out_log_likelihood,
     print_json,
     split_names,
 )
@@ -201,9 +200,9 @@ def fit(
                 "features": features,
                 "components": len(mixture.classes_),
                 "classes": mixture.classes_,
-                "held_out_log_likelihood": held_out_log_likelihood(mixture),
-                "gain": None if math.isnan(mixture.gain_) else mixture.gain_,
-                "gain_error": None if math.isnan(mixture.gain_error_) else mixture.gain_error_,
+                "held_out_log_likelihood": _null_if_nan(mixture.held_out_log_likelihood_),
+                "gain": _null_if_nan(mixture.gain_),
+                "gain_error": _null_if_nan(mixture.gain_error_),
                 "epochs": mixture.n_epochs_,
                 "best_epoch": mixture.best_epoch_,
                 "converged": mixture.converged_,
@@ -221,6 +220,10 @@ def fit(
         typer.echo(f"Wrote {output}.")
 
 
+def _null_if_nan(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
 def describe_training(mixture: FlowMixture) -> str:
     """Say in a sentence or two what training came to."""
     if mixture.n_epochs_ == 0:
@@ -235,7 +238,7 @@ def describe_training(mixture: FlowMixture) -> str:
         return f"Trained for {mixture.n_epochs_} epochs, with no rows held out to judge them."
     end = "" if mixture.converged_ else ", still improving or cut short: more may help"
     return (
-        f"Held-out log-likelihood: {held_out_log_likelihood(mixture):.4f} nats per row.\n"
+        f"Held-out log-likelihood: {mixture.held_out_log_likelihood_:.4f} nats per row.\n"
         f"Gain over a Gaussian mixture: {gain}.\n"
         f"Kept epoch {mixture.best_epoch_} of {mixture.n_epochs_}{end}."
     )

@@ -10,7 +10,6 @@ from vmonf.cli.common import (
     Model,
     console,
     feature_names,
-    held_out_log_likelihood,
     print_json,
 )
 
@@ -44,7 +43,7 @@ def info(model: Model, as_json: Json = False) -> None:
             "parameters": sum(parameter.numel() for parameter in parameters),
         },
         "training": {
-            "held_out_log_likelihood": held_out_log_likelihood(mixture),
+            "held_out_log_likelihood": mixture.held_out_log_likelihood_,
             "gain": mixture.gain_,
             "gain_error": mixture.gain_error_,
             "epochs": mixture.n_epochs_,

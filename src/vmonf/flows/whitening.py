@@ -46,19 +46,22 @@ class Whitening(Transform):
             If a covariance is not positive definite.
         """
         self.mean.copy_(means[:, None, :])
-        if self.upper is None or self.rotation is None:
-            variances = (
-                covariances
-                if covariances.dim() == 2
-                else covariances.diagonal(dim1=-2, dim2=-1)
+        axes: Tensor | None = None
+        if self.rotation is not None:
+            if covariances.dim() == 2:
+                covariances = torch.diag_embed(covariances)
+            variances, axes = torch.linalg.eigh(covariances.double())
+        elif covariances.dim() == 3:
+            variances = covariances.diagonal(dim1=-2, dim2=-1)
+        else:
+            variances = covariances
+        if not bool((variances > 0).all()):
+            raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+                "A covariance is not positive definite."
             )
+        if self.rotation is None or self.upper is None or axes is None:
             self.log_diagonal.copy_(-0.5 * variances.log()[:, None, :])
             return
-        if covariances.dim() == 2:
-            covariances = torch.diag_embed(covariances)
-        variances, axes = torch.linalg.eigh(covariances.double())
-        if not bool((variances > 0).all()):
-            raise torch.linalg.LinAlgError("A covariance is not positive definite.")
         axes = axes.flip(-1)
         # An axis has two directions; which one a library returns is an accident.
         largest = axes.abs().argmax(dim=-2, keepdim=True)

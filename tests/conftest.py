@@ -296,7 +296,7 @@ def _reference_layer(
 def _reference_network(
     network: ComponentMLP, own: dict[str, np.ndarray], inputs: list[float]
 ) -> list[float]:
-    values = np.array(inputs, dtype=np.float64)
+    values = np.array([x / (1 + abs(x) / 10) for x in inputs], dtype=np.float64)
     for index, layer in enumerate(network.layers):
         weight = own[f"network.layers.{index}.weight"]
         if layer.mask is not None:

@@ -439,6 +439,16 @@ def test_a_model_scores_the_same_after_load_in_another_process(tmp_path, blobs, 
     np.testing.assert_allclose(there["x"], mixture.sample(4, random_state=0)[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("mixing", ["permutation", "lu"])
+def test_a_loaded_model_of_many_layers_samples_as_before(tmp_path, mixing):
+    # Orders of features are drawn anew when a model is built, and read over by a load.
+    X, _ = make_blobs(200, n_features=5, random_state=0)
+    mixture = FlowMixture(2, mixing=mixing, n_layers=6, hidden=(8,), max_epochs=2, random_state=0)
+    mixture.fit(X).save(tmp_path / "model.vmonf")
+    loaded = FlowMixture.load(tmp_path / "model.vmonf")
+    np.testing.assert_array_equal(loaded.sample(50)[0], mixture.sample(50)[0])
+
+
 def test_settings_and_results_are_in_the_file(tmp_path, fitted):
     fitted.save(tmp_path / "model.vmonf")
     loaded = FlowMixture.load(tmp_path / "model.vmonf")

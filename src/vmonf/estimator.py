@@ -43,6 +43,7 @@ from vmonf.training import (
     Training,
     TrainingConfig,
     TrainingResult,
+    refine_posterior,
     warm_up_posterior,
 )
 
@@ -401,6 +402,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             with threads_for(multiply_adds):
                 warm_up_posterior(model, tensors, generator)
             result.best_epoch = 0
+        with threads_for(multiply_adds):
+            refine_posterior(model, tensors, generator)
         return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
 
     def _split(self, rows: DistinctRows, random: np.random.Generator) -> tuple[IntArray, IntArray]:

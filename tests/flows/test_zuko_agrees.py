@@ -115,7 +115,15 @@ def zuko_transforms(zuko, layer, component, n_features):
         passes = ~first if layer.reverse else first
         lazy = zuko.flows.coupling.GeneralCouplingTransform(n_features, mask=passes, **options)
     copy_weights(layer, component, lazy.double().hyper)
+    lazy.hyper = torch.nn.Sequential(BoundedInput(), *lazy.hyper)
     return [lazy()]
+
+
+class BoundedInput(torch.nn.Module):
+    """What our networks do to their inputs, and zuko's do not."""
+
+    def forward(self, x):
+        return x / (1 + x.abs() / 10)
 
 
 HIDDEN = (16, 16)

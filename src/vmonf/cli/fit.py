@@ -228,7 +228,7 @@ def describe_training(mixture: FlowMixture) -> str:
     """Say in a sentence or two what training came to."""
     if mixture.n_epochs_ == 0:
         return "The model is a Gaussian mixture: there were too few rows or epochs for flows."
-    gain = f"{mixture.gain_:.4f} nats per row (standard error {mixture.gain_error_:.4f})"
+    gain = f"{mixture.gain_:z.4f} nats per row (standard error {mixture.gain_error_:.4f})"
     if mixture.best_epoch_ == 0:
         return (
             "The model is a Gaussian mixture: on held-out rows flows gained no more than chance "

@@ -123,9 +123,12 @@ class RationalQuadraticSpline(Bijection):
         a = height * (mean_slope - slope_left) + bend
         b = height * slope_left - bend
         c = -mean_slope * rise
-        # Never negative but for rounding; this form of the root does not cancel.
-        discriminant = (b**2 - 4 * a * c).clamp(min=0)
-        position = (2 * c / (-b - discriminant.sqrt())).clamp(0, 1)
+        # Never negative but for rounding; and never zero, where a root has no derivative.
+        root = (b**2 - 4 * a * c).clamp(min=torch.finfo(z.dtype).tiny).sqrt()
+        # One form of the solution cancels where b is negative, the other where it is not.
+        rising = b >= 0
+        position = torch.where(rising, 2 * c, root - b) / torch.where(rising, -b - root, 2 * a)
+        position = position.clamp(0, 1)
         between = position * (1 - position)
         denominator = mean_slope + (slope_left + slope_right - 2 * mean_slope) * between
         log_slope = _log_slope(position, between, mean_slope, slope_left, slope_right, denominator)

@@ -10,12 +10,10 @@ class Permutation(Transform):
     """A fixed reordering of the features, the same for all components."""
 
     order: Tensor
-    undo: Tensor
 
     def __init__(self, order: Tensor) -> None:
         super().__init__()
         self.register_buffer("order", order)
-        self.register_buffer("undo", order.argsort(), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reorder; see `Transform.forward`."""
@@ -23,7 +21,7 @@ class Permutation(Transform):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Reorder back; see `Transform.inverse`."""
-        return z.index_select(-1, self.undo), z.new_zeros(z.shape[:2])
+        return z.index_select(-1, self.order.argsort()), z.new_zeros(z.shape[:2])
 
 
 class LUMixing(Transform):
@@ -36,13 +34,11 @@ class LUMixing(Transform):
     """
 
     order: Tensor
-    undo: Tensor
 
     def __init__(self, n_components: int, order: Tensor) -> None:
         super().__init__()
         n_features = len(order)
         self.register_buffer("order", order)
-        self.register_buffer("undo", order.argsort(), persistent=False)
         self.lower = nn.Parameter(torch.zeros(n_components, n_features, n_features))
         self.upper = nn.Parameter(torch.zeros(n_components, n_features, n_features))
         self.log_diagonal = nn.Parameter(torch.zeros(n_components, n_features))
@@ -59,7 +55,7 @@ class LUMixing(Transform):
         x = torch.linalg.solve_triangular(upper, z, upper=True, left=False)
         x = torch.linalg.solve_triangular(lower, x, upper=False, left=False, unitriangular=True)
         log_det = -self.log_diagonal.sum(dim=-1, keepdim=True).expand(z.shape[:2])
-        return x.index_select(-1, self.undo), log_det
+        return x.index_select(-1, self.order.argsort()), log_det
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(self.lower.shape[-1], dtype=self.lower.dtype, device=self.lower.device)

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vmonf.flows.bijections import soft_clip
+
+INPUT_LIMIT = 10.0
+
 
 class ComponentLinear(nn.Module):
     """K linear layers side by side: (K, B, in) to (K, B, out) by one batched product.
@@ -53,6 +57,10 @@ class ComponentLinear(nn.Module):
 class ComponentMLP(nn.Module):
     """K perceptrons side by side, whose outputs are all zero at first.
 
+    Inputs are soft-clipped to +-10, far outside of whitened data: what a network says of a far
+    row is then bounded, and so is what layers on layers make of it. Without that, deep affine
+    flows overflow float32 at a thousand deviations.
+
     Parameters
     ----------
     n_components, n_inputs, n_outputs : int
@@ -91,6 +99,7 @@ class ComponentMLP(nn.Module):
 
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
+        x = soft_clip(x, INPUT_LIMIT)
         *hidden, last = (cast(ComponentLinear, layer) for layer in self.layers)
         for layer in hidden:
             x = functional.relu(layer(x))
@@ -116,8 +125,10 @@ def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor
     below = degrees
     masks = []
     for width in hidden:
-        # 1..D-1, or 0 for a single feature: a unit of degree 0 hears nothing.
-        here = torch.arange(width) * (n_features - 1) // width + min(1, n_features - 1)
+        # From D-1, which hears all but the last feature, down to 1; or 0 for a single feature,
+        # since a unit of degree 0 hears nothing.
+        last = n_features - 1
+        here = torch.linspace(last, min(1, last), width).round().long()
         masks.append((here[None, :] >= below[:, None]).float())
         below = here
     masks.append((degrees[outputs][None, :] > below[:, None]).float())

@@ -140,7 +140,7 @@ class MixtureModel(nn.Module):
         standardised = self._standardised(x)
         return Terms(
             self._log_joint(standardised, x.dtype),
-            self._log_posterior(standardised, temperature).to(x.dtype),
+            self._log_posterior(standardised, temperature, x.dtype),
         )
 
     def component_log_prob(self, x: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class MixtureModel(nn.Module):
 
         The temperature is the last of training unless given.
         """
-        return self._log_posterior(self._standardised(x), temperature).to(x.dtype)
+        return self._log_posterior(self._standardised(x), temperature, x.dtype)
 
     def elbo(self, x: Tensor, temperature: float | None = None) -> Tensor:
         """Evidence lower bound of each row: (B, D) to (B,)."""
@@ -189,12 +189,12 @@ class MixtureModel(nn.Module):
             The component each row was drawn from.
         """
         device = self.log_weights.device
-        if component is None:
+        if component is None and n_samples > 0:
             drawn = torch.multinomial(
                 self.log_weights.exp(), n_samples, replacement=True, generator=generator
             )
         else:
-            drawn = torch.full((n_samples,), component, device=device)
+            drawn = torch.full((n_samples,), component or 0, device=device)
         counts = drawn.bincount(minlength=self.n_components)
         rows = self.flows.sample(counts, generator)
         # `drawn` is in random order already: row i goes to the i-th place by component.
@@ -211,7 +211,9 @@ class MixtureModel(nn.Module):
     def _log_joint(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
         return self._component_log_prob(standardised, dtype) + self.log_weights.to(dtype)
 
-    def _log_posterior(self, standardised: Tensor, temperature: float | None) -> Tensor:
-        logits: Tensor = self.posterior_network(standardised)
+    def _log_posterior(
+        self, standardised: Tensor, temperature: float | None, dtype: torch.dtype
+    ) -> Tensor:
+        logits: Tensor = self.posterior_network(standardised).to(dtype)
         divisor = self.temperature if temperature is None else temperature
         return (logits / divisor).log_softmax(dim=-1)

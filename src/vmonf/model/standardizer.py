@@ -1,5 +1,9 @@
 """Units: from the user's to the model's."""
 
+from collections.abc import Callable
+from typing import Self
+
+import torch
 from torch import Tensor, nn
 
 
@@ -22,6 +26,12 @@ class Standardizer(nn.Module):
         super().__init__()
         self.register_buffer("shift", shift.double())
         self.register_buffer("scale", scale.double())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Follow to another device, but stay in double when the model is made float32.
+        device = fn(torch.empty(0, device=self.shift.device)).device
+        self.shift, self.scale = self.shift.to(device), self.scale.to(device)
+        return self
 
     @property
     def log_det(self) -> Tensor:

@@ -6,9 +6,9 @@ from vmonf.training.loop import (
     Training,
     TrainingError,
     TrainingResult,
-    warm_up_posterior,
 )
 from vmonf.training.objective import Objective, Rows
+from vmonf.training.posterior import refine_posterior, warm_up_posterior
 
 __all__ = [
     "Objective",
@@ -18,5 +18,6 @@ __all__ = [
     "TrainingConfig",
     "TrainingError",
     "TrainingResult",
+    "refine_posterior",
     "warm_up_posterior",
 ]

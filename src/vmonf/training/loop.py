@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from vmonf.model import MixtureModel, Terms
 from vmonf.training.config import TrainingConfig
 from vmonf.training.objective import Objective, Rows
+from vmonf.training.posterior import warm_up_posterior
 from vmonf.training.schedule import Plateau, TemperatureSchedule
 
 #: How often a training that meets a value that is not a number goes back to its best
 #: weights, at a tenth of the learning rate, before it gives up.
 MAX_RECOVERIES = 3
-POSTERIOR_WARM_UP_STEPS = 200
 
 
 class TrainingError(RuntimeError):
@@ -297,24 +297,6 @@ class Training:
     def _restart_average(self) -> None:
         self.average = [p.detach().clone() for p in self.parameters]
         self.n_steps = 0
-
-
-def warm_up_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator) -> None:
-    """Fit q alone to the responsibilities of the fresh flows, and to the labels."""
-    parameters = list(model.posterior_network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1e-2, fused=True)
-    for _ in range(POSTERIOR_WARM_UP_STEPS):
-        index = torch.randint(rows.n_rows, (min(512, rows.n_rows),), generator=generator)
-        batch = rows.take(index.to(rows.x.device))
-        with torch.no_grad():
-            target = model.log_responsibilities(batch.x).exp()
-            labelled = batch.component >= 0
-            known = nn.functional.one_hot(batch.component.clamp(min=0), model.n_components)
-            target = known.to(target.dtype).where(labelled[:, None], target)
-        cross_entropy = -(target * model.posterior(batch.x, temperature=1.0)).sum(dim=-1)
-        optimizer.zero_grad(set_to_none=True)
-        (cross_entropy * batch.weight).mean().backward()
-        optimizer.step()
 
 
 @torch.no_grad()

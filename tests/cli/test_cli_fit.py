@@ -100,9 +100,9 @@ def test_what_training_came_to(results, words):
         "best_epoch_": 2,
         "validation_fraction": 0.1,
         "converged_": False,
+        "held_out_log_likelihood_": -2.0,
         "gain_": 0.5,
         "gain_error_": 0.1,
-        "history_": {"epoch": [1, 2, 3], "log_likelihood": [-3.0, -2.0, -2.5]},
     }
     assert words in describe_training(SimpleNamespace(**(found | results)))
 

@@ -1,9 +1,16 @@
 """Labels, distinct rows and scales."""
 
+import warnings
+
 import numpy as np
 import pytest
 
-from vmonf.inputs import DistinctRows, encode_labels, shift_and_scale
+from vmonf.inputs import (
+    DistinctRows,
+    encode_labels,
+    shift_and_scale,
+    warn_of_repeated_values,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +92,13 @@ def test_constant_columns_are_named():
     X = np.column_stack([np.arange(5.0), np.full(5, 2.0), np.full(5, 3.0)])
     with pytest.raises(ValueError, match=r"constant column: b, c are constant over the 5"):
         shift_and_scale(X, np.ones(5), ["a", "b", "c"])
+
+
+def test_columns_of_one_repeated_value_are_warned_of():
+    random = np.random.default_rng(0)
+    X = np.column_stack([random.normal(size=100), np.arange(100) > 30, random.random(100)])
+    with pytest.warns(UserWarning, match=r"values repeat: b \(1 in 69% of the distinct rows\);"):
+        warn_of_repeated_values(X, ["a", "b", "c"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_repeated_values(X[:, [0, 2]], ["a", "c"])

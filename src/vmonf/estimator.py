@@ -24,7 +24,12 @@ from sklearn.utils.validation import (
 
 from vmonf.flows import FAMILIES, build_flows
 from vmonf.flows.families import MIXINGS
-from vmonf.inputs import DistinctRows, encode_labels, shift_and_scale
+from vmonf.inputs import (
+    DistinctRows,
+    encode_labels,
+    shift_and_scale,
+    warn_of_repeated_values,
+)
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, in_parts
 from vmonf.progress import epoch_bar
 from vmonf.start import (
@@ -42,6 +47,7 @@ from vmonf.training import (
     Rows,
     Training,
     TrainingConfig,
+    TrainingError,
     TrainingResult,
     refine_posterior,
     warm_up_posterior,
@@ -59,6 +65,8 @@ STANDARD_ERRORS_OF_GAIN = 2.0
 #: Tables with fewer distinct rows than this, in all or a component, keep the start.
 MIN_ROWS_TO_TRAIN = 20
 MIN_ROWS_A_COMPONENT = 4
+#: A class with fewer labelled rows than this keeps them all for training.
+MANY_LABELS = 20
 
 
 class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -74,7 +82,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     n_components : int, default=2
-        K, the number of flows. Labels of more classes raise it, with a warning.
+        K, the number of flows. Labels of more classes raise it, with a warning. Give each a
+        few hundred rows or more, if flows are to have a chance.
     flow : {"realnvp", "maf", "nsf", "nsf-ar"}, default="realnvp"
         The family: affine coupling, affine autoregressive, and rational-quadratic splines
         in coupling and autoregressive form. Autoregressive flows fit more closely and
@@ -91,7 +100,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     posterior_hidden : sequence of int, default=(64, 64)
         Hidden widths of the posterior network q(c given x).
     weights : {"uniform", "learned"} or array of shape (K,), default="uniform"
-        Mixing weights p(c).
+        Mixing weights p(c). Uniform ones, as in the paper, say that clusters are of one size,
+        labelled or not: choose "learned" where they are not.
     objective : {"elbo", "marginal"}, default="elbo"
         What is maximised: the paper's ELBO, or the exact log-likelihood with q fitted to
         the responsibilities.
@@ -126,7 +136,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Share of the distinct rows held out for early stopping. With 0 there is no early
         stopping, and the last weights are kept whatever they are worth.
     patience : int or None, default=30
-        Stop after so many epochs without gain.
+        Stop after so many epochs without gain; None: never.
     device : str, default="auto"
         A torch device; "auto" is a CUDA GPU if there is one, else the CPU.
     random_state : int, RandomState or None, default=None
@@ -156,18 +166,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Epochs done.
     best_epoch_ : int
         The epoch whose weights were kept; 0 if no epoch's were and the model is a Gaussian
-        mixture: flows gained no more than two standard errors on the held-out rows.
+        mixture: flows gained no more than two standard errors on the held-out rows, or there
+        were too few rows to train.
     held_out_log_likelihood_ : float
         Of the flows or the Gaussian mixture that were kept, in nats per row; not a number
-        where no rows were held out.
+        where no rows were held out. A little flattering, since these rows chose the epoch.
     gain_, gain_error_ : float
-        Held-out log-likelihood of the flows less that of the Gaussian mixture, in nats per
-        row, and its standard error. Of the training rows, where none are held out; not a
-        number, where nothing was trained.
+        Held-out log-likelihood of the flows less that of the Gaussian mixture of the same
+        weights, in nats per row, and its standard error. The same rows chose the epoch, so it
+        is a little flattering. Of the training rows, where none are held out; not a number,
+        where nothing was trained.
     shrinkage_ : dict
         How the start's covariances were shrunk; see `vmonf.start.Shrinkage`.
     model_ : vmonf.model.MixtureModel
-        The torch model, for a training loop of your own.
+        The torch model, for a training loop of your own: it takes rows as float64 tensors in
+        the units of X, and ``-model_.elbo(x).mean()`` is a loss.
 
     Notes
     -----
@@ -282,7 +295,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array-like or DataFrame of shape (n, D)
         y : array-like of shape (n,), optional
-            Labels of some rows: whole numbers or strings; -1 marks an unlabelled row.
+            Labels of some rows: whole numbers or strings; -1 marks an unlabelled row, as do
+            NaN, None and "".
         sample_weight : array-like of shape (n,), optional
             How often each row counts; not negative.
 
@@ -299,18 +313,19 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If training meets values that are not numbers, again and again.
         """
         values: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        component = np.full(len(values), -1, dtype=np.int64)
-        classes: NDArray[Any] = np.arange(self.n_components)
-        if y is not None:
-            labels = column_or_1d(y, warn=True)
-            check_consistent_length(values, labels)
-            classes, component = encode_labels(labels, self.n_components)
-        self.n_components_ = len(classes)
         weight = _check_sample_weight(
             sample_weight, values, dtype=np.float64, ensure_non_negative=True
         )
         if not weight.sum() > 0:
             raise ValueError("sample_weight is zero for every row: no row is left to fit.")
+        component = np.full(len(values), -1, dtype=np.int64)
+        classes: NDArray[Any] = np.arange(self.n_components)
+        if y is not None:
+            labels = column_or_1d(y, warn=True)
+            check_consistent_length(values, labels)
+            # Rows of no weight are not there, and their labels neither.
+            classes, component[weight > 0] = encode_labels(labels[weight > 0], self.n_components)
+        self.n_components_ = len(classes)
         self._check_settings(values)
         rows = DistinctRows.of(values, weight, component)
         if len(rows.X) < self.n_components_:
@@ -318,12 +333,20 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 f"n_components={self.n_components_} needs at least as many distinct rows, and "
                 f"there are {len(rows.X)} (n_samples={len(values)})."
             )
+        units = shift_and_scale(rows.X, rows.weight, self._feature_names())
+        warn_of_repeated_values(rows.X, self._feature_names())
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + self.n_init)
         train, held_out = self._split(rows, np.random.default_rng(seeds[0]))
         best: _Fit | None = None
         for restart, seed in enumerate(seeds[1:]):
-            fitted = self._fit_once(rows, train, held_out, restart, int(seed))
+            try:
+                fitted = self._fit_once(rows, units, train, held_out, restart, int(seed))
+            except TrainingError as error:
+                if best is None:
+                    raise
+                warnings.warn(f"Start {restart + 1} was given up: {error}", stacklevel=2)
+                continue
             if best is None or fitted.score > best.score:
                 best = fitted
             if fitted.result.interrupted:
@@ -332,6 +355,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 )
                 break
         assert best is not None
+        self._parameters_of_fit = self._savable_parameters()
         self.model_ = best.model
         self.classes_ = classes
         self.history_ = _by_name(best.result.history)
@@ -352,11 +376,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return clusters
 
     def _fit_once(
-        self, rows: DistinctRows, train: IntArray, held_out: IntArray, restart: int, seed: int
+        self,
+        rows: DistinctRows,
+        units: tuple[Array, Array],
+        train: IntArray,
+        held_out: IntArray,
+        restart: int,
+        seed: int,
     ) -> _Fit:
         random = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
-        shift, scale = shift_and_scale(rows.X, rows.weight, self._feature_names())
+        shift, scale = units
         start_rows = StartRows(
             (rows.X - shift) / scale, rows.weight, rows.component, self._clusters(rows)
         )
@@ -375,7 +405,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         score = float(np.average(floor, weights=rows.weight[judged]))
         # Each weight meets each row of a batch once.
         multiply_adds = self.batch_size * sum(p.numel() for p in model.parameters())
-        if self._is_trainable(len(train)):
+        if self.max_epochs > 0 and (len(held_out) or self.validation_fraction == 0):
             training = Training(
                 model,
                 tensors.take(torch.from_numpy(train)),
@@ -396,8 +426,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             score += gain
         else:
             # The Gaussian mixture, then, but of all rows: none need be held out from it.
-            starter = dataclasses.replace(starter, shrinkage=mixture.shrinkage)
-            _, mixture = starter.fit(start_rows, random)
+            mixture = starter.refit(start_rows, mixture) if len(held_out) else mixture
             model = self._build(mixture, shift, scale, generator)
             with threads_for(multiply_adds):
                 warm_up_posterior(model, tensors, generator)
@@ -407,20 +436,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
 
     def _split(self, rows: DistinctRows, random: np.random.Generator) -> tuple[IntArray, IntArray]:
-        """Training and held-out rows; labelled ones are held out only if most are labelled."""
+        """Training and held-out rows; of classes with few labels none is held out.
+
+        No row is, either, where too few would be left to train on.
+        """
         n_rows = len(rows.X)
         order = random.permutation(n_rows)
-        labelled = rows.component[order] >= 0
-        if labelled.mean() <= 0.5:
-            order = np.concatenate([order[~labelled], order[labelled]])
-        n_held_out = 0
-        if self._is_trainable(n_rows):
-            n_held_out = math.ceil(self.validation_fraction * n_rows)
-        return order[n_held_out:], order[:n_held_out]
-
-    def _is_trainable(self, n_rows: int) -> bool:
+        labels = rows.component[order]
+        n_labels = np.bincount(labels[labels >= 0], minlength=self.n_components_)
+        dear = (labels >= 0) & (n_labels[labels] < MANY_LABELS)
+        order = np.concatenate([order[~dear], order[dear]])
+        n_held_out = math.ceil(self.validation_fraction * n_rows)
         enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * self.n_components_)
-        return self.max_epochs > 0 and (n_rows >= enough or self.validation_fraction == 0)
+        if self.max_epochs == 0 or n_rows - n_held_out < enough:
+            n_held_out = 0
+        return order[n_held_out:], order[:n_held_out]
 
     def _build(
         self, start: GaussianStart, shift: Array, scale: Array, generator: torch.Generator
@@ -479,6 +509,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         first, last = self._temperatures()
         if not (first > 0 and last > 0):
             raise ValueError(f"temperature={self.temperature!r} must be positive.")
+        if 0 < self.max_epochs <= self._temperature_epochs():
+            raise ValueError(
+                f"temperature_epochs={self._temperature_epochs()} leaves none of "
+                f"max_epochs={self.max_epochs} after the decay, and no weights are kept before."
+            )
         weights = self._fixed_weights()
         if weights is not None and (
             weights.shape != (self.n_components_,)
@@ -496,6 +531,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     raise ValueError(
                         f"init gives a cluster for each row: 0 to {self.n_components_ - 1}, or -1."
                     )
+            elif init.ndim == 2 and not np.isfinite(init).all():
+                raise ValueError("init holds centres that are not finite numbers.")
             elif init.shape != (self.n_components_, X.shape[1]):
                 raise ValueError(
                     f"init has shape {init.shape}: give centres of shape "
@@ -503,20 +540,20 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 )
 
     def _temperatures(self) -> tuple[float, float]:
-        if isinstance(self.temperature, (int, float)):
-            return float(self.temperature), float(self.temperature)
-        if len(self.temperature) != 2:
+        temperature = np.atleast_1d(np.asarray(self.temperature, dtype=np.float64))
+        if temperature.shape not in ((1,), (2,)):
             raise ValueError(
                 f"temperature={self.temperature!r} must be a number or a pair (first, last)."
             )
-        first, last = self.temperature
-        return float(first), float(last)
+        return float(temperature[0]), float(temperature[-1])
+
+    def _temperature_epochs(self) -> int:
+        if self.temperature_epochs is not None:
+            return self.temperature_epochs
+        first, last = self._temperatures()
+        return 0 if first == last else self.max_epochs // 2
 
     def _training_config(self) -> TrainingConfig:
-        temperature = self._temperatures()
-        temperature_epochs = self.temperature_epochs
-        if temperature_epochs is None:
-            temperature_epochs = 0 if temperature[0] == temperature[1] else self.max_epochs // 2
         return TrainingConfig(
             learning_rate=self.learning_rate,
             learning_rate_schedule=self.learning_rate_schedule,
@@ -525,8 +562,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             max_epochs=self.max_epochs,
             patience=self.patience,
             gradient_clip=self.gradient_clip,
-            temperature=temperature,
-            temperature_epochs=temperature_epochs,
+            temperature=self._temperatures(),
+            temperature_epochs=self._temperature_epochs(),
             pretrain_epochs=self.pretrain_epochs,
             averaging=self.averaging,
         )
@@ -553,10 +590,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            return torch.empty(0, device=self.device).device
-        except (RuntimeError, AssertionError) as error:
+            # In double, as densities are: some devices do not have it.
+            torch.zeros(1, dtype=torch.float64, device=self.device).cpu()
+            return torch.device(self.device)
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
             raise ValueError(
-                f"device={self.device!r} is not to be had on this machine; choose 'auto' or 'cpu'."
+                f"device={self.device!r} is not to be had on this machine, or does not compute "
+                "in double precision; choose 'auto' or 'cpu'."
             ) from error
 
     def _feature_names(self) -> list[str]:
@@ -570,8 +610,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def weights_(self) -> Array:
         """Mixing weights p(c): shape (K,)."""
-        check_is_fitted(self)
-        weights: Array = self.model_.log_weights.detach().double().exp().cpu().numpy()
+        check_is_fitted(self, "model_")
+        logits = self.model_.log_weight_logits.detach().double()
+        weights: Array = logits.softmax(dim=-1).cpu().numpy()
         return weights
 
     def predict(
@@ -584,7 +625,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : array-like or DataFrame of shape (n, D)
         method : {"posterior", "exact"}, default="posterior"
             By the posterior network q, one pass; or by the exact responsibilities, from
-            the flows.
+            the flows. Far from all rows of the fit, q may be sure without reason: use "exact"
+            for outliers.
 
         Returns
         -------
@@ -599,7 +641,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self, X: ArrayLike, method: Literal["posterior", "exact"] = "posterior"
     ) -> Array:
         """Probability of each component given each row: (n, K); see `predict`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         if method not in ("posterior", "exact"):
             raise ValueError(f"method={method!r} is not known: choose 'posterior' or 'exact'.")
         model = self.model_
@@ -608,7 +650,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_samples(self, X: ArrayLike) -> Array:
         """Exact log density of each row, in nats: (n,)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._evaluate(self.model_.log_prob, X)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -617,17 +659,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def component_log_prob(self, X: ArrayLike) -> Array:
         """Log p(x given c) of each row under each component, in nats: (n, K)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._evaluate(self.model_.component_log_prob, X)
 
     def elbo(self, X: ArrayLike) -> Array:
         """Evidence lower bound of each row, in nats: (n,)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._evaluate(self.model_.elbo, X)
 
     def gap(self, X: ArrayLike) -> Array:
         """Log p(x) - ELBO of each row, KL(q, responsibilities) in nats: (n,), never negative."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._evaluate(lambda x: self.model_.terms(x).gap, X)
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
@@ -668,9 +710,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         component : array of shape (n_samples,)
             The component each row came from: entries of `classes_`.
         """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples} must be at least 1.")
+        check_is_fitted(self, "model_")
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples} must be a whole number of at least 1.")
         index: int | None = None
         if component is not None:
             found = np.flatnonzero(self.classes_ == component)
@@ -696,16 +738,24 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         vmonf.storage.ModelFileError
             If the file cannot be written; nothing is left half-written.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         names = getattr(self, "feature_names_in_", None)
         document = {
-            "parameters": {name: _as_json(v) for name, v in self.get_params().items()},
+            "parameters": _as_json(self._parameters_of_fit),
+            "dtype": str(self.model_.flows.whitening.mean.dtype).removeprefix("torch."),
             "n_features": self.n_features_in_,
             "feature_names": None if names is None else names.tolist(),
             "classes": self.classes_.tolist(),
             "results": {name: getattr(self, name) for name in RESULTS},
         }
         write_model(path, document, self.model_.state_dict())
+
+    def _savable_parameters(self) -> dict[str, Any]:
+        """The parameters as they are now; a cluster for each row is data, and not among them."""
+        parameters: dict[str, Any] = dict(self.get_params())
+        if not isinstance(self.init, str) and np.ndim(self.init) == 1:
+            parameters["init"] = "kmeans"
+        return parameters
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
@@ -736,7 +786,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         mixture.n_components_ = len(mixture.classes_)
         for name in RESULTS:
             setattr(mixture, name, document["results"][name])
+        mixture._parameters_of_fit = dict(parameters)
         model = mixture._architecture(mixture.n_features_in_, torch.Generator())
+        model = model.to(getattr(torch, document["dtype"]))
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
@@ -773,9 +825,11 @@ class _Fit:
 
 def _mean_and_error(values: Array, weight: Array) -> tuple[float, float]:
     """Weighted mean over rows, and its standard error."""
-    mean = np.average(values, weights=weight)
-    variance = np.average(np.square(values - mean), weights=weight)
-    return float(mean), math.sqrt(variance / max(1, len(values) - 1))
+    share = weight / weight.sum()
+    mean = float(share @ values)
+    n_effective = 1 / float(share @ share)
+    variance = float(np.square(share) @ np.square(values - mean))
+    return mean, math.sqrt(variance * n_effective / max(1.0, n_effective - 1))
 
 
 def _by_name(history: list[Progress]) -> dict[str, list[Any]]:
@@ -784,7 +838,11 @@ def _by_name(history: list[Progress]) -> dict[str, list[Any]]:
 
 
 def _as_json(value: Any) -> Any:
-    """A parameter as JSON can hold it; a random generator's state is not kept."""
+    """Parameters as JSON can hold them; a random generator's state is not kept."""
+    if isinstance(value, dict):
+        return {name: _as_json(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(entry) for entry in value]
     if isinstance(value, np.random.RandomState):
         return None
     if isinstance(value, np.generic):

@@ -74,7 +74,7 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
         free = [name for name in candidates if name not in set(found)][:n_new]
         classes = np.array([*found, *free])
     else:
-        first_new = int(found.max()) + 1 if len(found) else 0
+        first_new = max(int(found.max()) + 1, 0) if len(found) else 0
         classes = np.concatenate([found.astype(np.int64), first_new + np.arange(n_new)])
     return classes, component
 
@@ -82,13 +82,14 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
 def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
-    return None if isinstance(value, float) and np.isnan(value) else value
+    missing = type(value).__name__ in ("NAType", "NaTType")  # pandas' own
+    return None if missing or (isinstance(value, float) and np.isnan(value)) else value
 
 
 def _whole_numbers(y: NDArray[Any]) -> IntArray:
     if y.dtype.kind == "f":
         y = np.where(np.isnan(y), -1, y)
-        wrong = y != np.floor(y)
+        wrong = ~(np.isfinite(y) & (y == np.floor(y)))
         if wrong.any():
             raise ValueError(
                 f"Unknown label type: continuous. y[{int(wrong.argmax())}] = "
@@ -188,6 +189,26 @@ def shift_and_scale(X: Array, weight: Array, names: list[str]) -> tuple[Array, A
     )
     width = np.where(between > 0, np.minimum(deviation, 3 * between), deviation)
     return origin + spread * mean, spread * width
+
+
+def warn_of_repeated_values(X: Array, names: list[str]) -> None:
+    """Warn of columns in which one value is held by more than half of the rows."""
+    few = np.sort(X[:QUANTILE_ROWS], axis=0)
+    # What more than half of the rows hold stands in the middle of the sorted column.
+    middle = few[len(few) // 2]
+    share = (few == middle).mean(axis=0)
+    repeated = np.flatnonzero(share > 0.5)
+    if len(repeated):
+        listed = ", ".join(
+            f"{names[c]} ({middle[c]:g} in {share[c]:.0%} of the distinct rows)"
+            for c in repeated[:3]
+        )
+        more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
+        warnings.warn(
+            f"A density grows without bound where values repeat: {listed}{more}; drop such "
+            "columns, or add noise of the size of their steps.",
+            stacklevel=4,
+        )
 
 
 def _quantile_range(column: Array, weight: Array) -> float:

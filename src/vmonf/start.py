@@ -175,12 +175,21 @@ class GaussianStarter:
         self, rows: StartRows, random: np.random.Generator
     ) -> tuple[GaussianStart, GaussianStart]:
         if len(rows.Z) > MAX_ROWS:
-            # Labels are few and dear: they stay.
-            order = np.lexsort((random.random(len(rows.Z)), ~rows.labelled))
-            rows = rows.take(order[:MAX_ROWS])
+            rows = rows.take(_subsample(rows, random))
         shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
         first = self._first_responsibilities(rows, random)
-        return self._estimate(rows, first, shrinkage), self._maximise(rows, first, shrinkage)
+        mixture = self._maximise(rows, first, shrinkage)
+        # Rows that are in no cluster yet have had no say in the first Gaussians.
+        complete = first.any(axis=1).all()
+        return self._estimate(rows, first, shrinkage) if complete else mixture, mixture
+
+    def refit(self, rows: StartRows, mixture: GaussianStart) -> GaussianStart:
+        """Go on with expectation maximisation from a mixture, on other rows."""
+        log_joint = mixture.log_joint(rows.Z)
+        first = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
+        first[rows.labelled] = 0.0
+        first[rows.labelled, rows.component[rows.labelled]] = 1.0
+        return self._maximise(rows, first, mixture.shrinkage)
 
     def is_ample(self, n_rows: int, n_features: int) -> bool:
         """Whether a component has rows enough for its covariance to need no help."""
@@ -189,7 +198,7 @@ class GaussianStarter:
     def _choose_shrinkage(self, rows: StartRows, random: np.random.Generator) -> Shrinkage:
         n_rows, n_features = rows.Z.shape
         if self.is_ample(n_rows, n_features):
-            return Shrinkage(strength=1.0, diagonal_share=0.1)
+            return Shrinkage(strength=0.0, diagonal_share=0.0)
         if n_rows < 4 * self.n_components:  # too few to hold any out: lean on the pooled one
             return Shrinkage(strength=float(n_features), diagonal_share=0.5)
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
@@ -232,9 +241,13 @@ class GaussianStarter:
         cluster = rows.component
         if rows.cluster is not None:
             cluster = np.where(rows.labelled, cluster, rows.cluster)
-        elif len(np.unique(rows.component[rows.labelled])) < self.n_components:
-            cluster = np.where(rows.labelled, cluster, self._cluster(rows, random))
-        # else the labelled rows alone say where each component is
+        known = cluster >= 0
+        if not known.any():
+            cluster = self._cluster(rows, random)
+        elif len(np.unique(cluster[known])) < self.n_components:
+            beside = _nearest(rows.Z, self._centres_beside(rows, cluster, random))
+            cluster = np.where(known, cluster, beside)
+        # else the known rows alone say where each component is
         used = cluster >= 0
         first = np.zeros((len(cluster), self.n_components))
         first[used, cluster[used]] = 1.0
@@ -244,8 +257,6 @@ class GaussianStarter:
         Z = rows.Z
         if not isinstance(self.init, str):
             return _nearest(Z, self.init)
-        if rows.labelled.any():
-            return _nearest(Z, self._centres_beside_classes(rows, random))
         if self.init == "kmeans":
             seed = int(random.integers(np.iinfo(np.int32).max))
             kmeans = KMeans(self.n_components, n_init=4, random_state=seed)
@@ -261,19 +272,28 @@ class GaussianStarter:
             cluster = component[cluster]
         return cluster
 
-    def _centres_beside_classes(self, rows: StartRows, random: np.random.Generator) -> Array:
-        """Class means, and for the other components rows far from them, as in k-means++."""
-        centres = np.full((self.n_components, rows.Z.shape[1]), np.nan)
-        for c in np.unique(rows.component[rows.labelled]):
-            members = rows.component == c
-            centres[c] = np.average(rows.Z[members], axis=0, weights=rows.weight[members])
-        for c in np.flatnonzero(np.isnan(centres[:, 0])):
-            known = centres[~np.isnan(centres[:, 0])]
-            distances = np.square(rows.Z[:, None, :] - known[None]).sum(axis=2).min(axis=1)
-            chances = distances * rows.weight * ~rows.labelled
-            if not chances.sum() > 0:
-                chances = rows.weight
-            centres[c] = rows.Z[random.choice(len(rows.Z), p=chances / chances.sum())]
+    def _centres_beside(
+        self, rows: StartRows, cluster: IntArray, random: np.random.Generator
+    ) -> Array:
+        """Means of the known clusters, and for the others rows far from them, as in k-means++.
+
+        Centres that the user gave are taken for the others instead.
+        """
+        known = np.unique(cluster[cluster >= 0])
+        centres = np.zeros((self.n_components, rows.Z.shape[1]))
+        distances = np.full(len(rows.Z), np.inf)
+        for c in (*known, *np.setdiff1d(np.arange(self.n_components), known)):
+            members = cluster == c
+            if members.any():
+                centres[c] = np.average(rows.Z[members], axis=0, weights=rows.weight[members])
+            elif not isinstance(self.init, str):
+                centres[c] = self.init[c]
+            else:
+                chances = distances * rows.weight * (cluster < 0)
+                if not chances.sum() > 0:
+                    chances = rows.weight
+                centres[c] = rows.Z[random.choice(len(rows.Z), p=chances / chances.sum())]
+            distances = np.minimum(distances, np.square(rows.Z - centres[c]).sum(axis=1))
         return centres
 
     def _maximise(self, rows: StartRows, first: Array, shrinkage: Shrinkage) -> GaussianStart:
@@ -321,6 +341,17 @@ class GaussianStarter:
         floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(n_features)
         weights = counts / counts.sum() if self.weights is None else self.weights
         return GaussianStart(means, covariances + floor, np.maximum(weights, 1e-12), shrinkage)
+
+
+def _subsample(rows: StartRows, random: np.random.Generator) -> IntArray:
+    """Which `MAX_ROWS` rows to keep: labels are few and dear, yet not all there is."""
+    order = random.permutation(len(rows.Z))
+    labelled = rows.labelled[order]
+    n_labelled = min(int(labelled.sum()), MAX_ROWS // 2)
+    n_others = min(int((~labelled).sum()), MAX_ROWS - n_labelled)
+    n_labelled = MAX_ROWS - n_others
+    kept: IntArray = np.concatenate([order[labelled][:n_labelled], order[~labelled][:n_others]])
+    return kept
 
 
 def _scatter(centred: Array, weight: Array, *, diagonal: bool) -> Array:

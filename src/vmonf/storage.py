@@ -20,6 +20,10 @@ class ModelFileError(ValueError):
     """A file is not a model that this version reads, or cannot be written."""
 
 
+class ModelNotFoundError(ModelFileError, FileNotFoundError):
+    """There is no file where a model was looked for."""
+
+
 def write_model(
     path: str | os.PathLike[str], document: dict[str, Any], tensors: dict[str, Tensor]
 ) -> None:
@@ -68,17 +72,23 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     Raises
     ------
     ModelFileError
-        If there is no such file, it is not one of ours, or a newer version wrote it.
+        If it is not one of ours, or a newer version wrote it.
+    ModelNotFoundError
+        If there is no such file; it is a FileNotFoundError too.
     """
     if not Path(path).is_file():
-        raise ModelFileError(f"There is no model file at {path}.")
+        raise ModelNotFoundError(
+            f"There is no model file at {path}: give the path of a file that `vmonf fit` or "
+            "`FlowMixture.save` wrote."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
-            f"{path} is not a model file: it does not read as safetensors ({error})."
+            f"{path} is not a model file, or a damaged one ({error}): give the path of a file that "
+            "`vmonf fit` or `FlowMixture.save` wrote."
         ) from error
     if header.get("format") != FORMAT:
         raise ModelFileError(f"{path} is a safetensors file, but not a vmonf model.")

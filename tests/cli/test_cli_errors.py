@@ -53,7 +53,8 @@ def test_help_is_fast_and_names_every_verb():
 def test_exit_codes_and_streams(data, model, tmp_path):
     done = shell("info", tmp_path / "none.vmonf")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: There is no model file at {tmp_path / 'none.vmonf'}.\n"
+    assert done.stderr.startswith(f"Error: There is no model file at {tmp_path / 'none.vmonf'}: ")
+    assert done.stderr.count("\n") == 1
     done = shell("fit", data, "-o", tmp_path / "m", "--componets", 2)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--componets" in done.stderr

@@ -133,6 +133,7 @@ def test_demo(vmonf, tmp_path, monkeypatch):
         "wine-pairs.png",
         "wine-sizes.png",
         "wine-evaluation.json",
+        "wine-info.json",
     }
     assert json.loads((out / "wine-evaluation.json").read_text())["posterior"]["accuracy"] > 0.8
     for name in names:

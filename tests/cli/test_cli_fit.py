@@ -86,7 +86,7 @@ def test_json_says_null_where_there_is_no_number(vmonf, data, tmp_path):
     ("results", "words"),
     [
         ({"n_epochs_": 0}, "too few rows or epochs"),
-        ({"best_epoch_": 0}, "no more than chance would, 0.5000 nats"),
+        ({"best_epoch_": 0}, "no better than chance on the held-out rows (difference 0.5000 nats"),
         ({"validation_fraction": 0}, "no rows held out"),
         ({}, "Held-out log-likelihood: -2.0000 nats per row"),
         ({}, "Gain over a Gaussian mixture: 0.5000 nats per row (standard error 0.1000)"),

@@ -215,3 +215,19 @@ def test_bad_usage(vmonf, model, data):
     assert vmonf.run("predict", model).exit_code == 2
     assert vmonf.run("predict", model, data, "--method", "guess").exit_code == 2
     assert vmonf.run("sample", model, "-n", 0).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "columns"),
+    [
+        (("predict", "model", "data"), {"cluster", "probability"}),
+        (("score", "model", "data"), {"log_prob"}),
+        (("sample", "model", "-n", 4), {"component"}),
+    ],
+)
+def test_json_without_an_output_holds_the_table(vmonf, model, data, words, columns):
+    places = {"model": model, "data": data}
+    result = vmonf.succeed(*(places.get(word, word) for word in words), "--json")
+    table = json.loads(result.stdout)["table"]
+    assert columns <= set(table)
+    assert len({len(values) for values in table.values()}) == 1

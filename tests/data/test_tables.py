@@ -462,7 +462,7 @@ def test_whole_number_labels(series, expected):
 
 @pytest.mark.parametrize("kind", [polars.String, polars.Categorical])
 def test_text_labels(kind):
-    series = polars.Series(["cat", None, "", "a longer one", "  "]).cast(kind)
+    series = polars.Series(["cat", None, "-1", "a longer one", "  "]).cast(kind)
     labels, is_labelled = label_column(polars.DataFrame({"y": series}), "y")
     assert labels.dtype == np.object_
     assert labels.tolist() == ["cat", "", "", "a longer one", ""]

@@ -49,7 +49,13 @@ TableOutput = Annotated[
     typer.Option("--output", "-o", help=f"Where to write: {TABLE_ENDINGS}. Else CSV is printed."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on standard output; without -o it holds the table, if any.",
+    ),
+]
 
 
 # ---------------------------------------------------------------- errors

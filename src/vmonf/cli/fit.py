@@ -212,7 +212,7 @@ def fit(
     elif not quiet:
         typer.echo(
             f"Fitted {len(mixture.classes_)} components to {len(rows)} rows of "
-            f"{len(features)} features in {seconds:.1f} s."
+            f"{_listed(features)} in {seconds:.1f} s."
         )
         if label is not None:
             typer.echo(f"{n_labelled} of {len(rows)} rows had a label in column {label!r}.")
@@ -224,6 +224,11 @@ def _null_if_nan(number: float) -> float | None:
     return None if math.isnan(number) else number
 
 
+def _listed(features: list[str]) -> str:
+    shown = ", ".join(features[:8]) + (", ..." if len(features) > 8 else "")
+    return f"{len(features)} feature{'s' if len(features) > 1 else ''} ({shown})"
+
+
 def describe_training(mixture: FlowMixture) -> str:
     """Say in a sentence or two what training came to."""
     if mixture.n_epochs_ == 0:
@@ -231,8 +236,10 @@ def describe_training(mixture: FlowMixture) -> str:
     gain = f"{mixture.gain_:z.4f} nats per row (standard error {mixture.gain_error_:.4f})"
     if mixture.best_epoch_ == 0:
         return (
-            "The model is a Gaussian mixture: on held-out rows flows gained no more than chance "
-            f"would, {gain}, in {mixture.n_epochs_} epochs."
+            "The model is a Gaussian mixture: in "
+            f"{mixture.n_epochs_} epochs flows did no better than chance on the held-out rows "
+            f"(difference {gain}), and were dropped.\n"
+            f"Held-out log-likelihood: {mixture.held_out_log_likelihood_:.4f} nats per row."
         )
     if mixture.validation_fraction == 0:
         return f"Trained for {mixture.n_epochs_} epochs, with no rows held out to judge them."

@@ -86,7 +86,11 @@ def predict(
         )
     )
     if as_json:
-        print_json({"path": output, "rows": len(frame), "method": method, "clusters": counts})
+        table_of_rows = {} if output is not None else {"table": table.to_dict(as_series=False)}
+        print_json(
+            {"path": output, "rows": len(frame), "method": method, "clusters": counts}
+            | table_of_rows
+        )
     elif output is not None:
         sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())
         remark(f"Wrote {output}: {len(frame)} rows in clusters {sizes}.", quiet)

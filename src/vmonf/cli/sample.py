@@ -57,6 +57,7 @@ def sample(
     if output is not None or not as_json:
         print_or_write(frame, output)
     if as_json:
-        print_json({"path": output, "rows": n, "component": chosen})
+        table_of_rows = {} if output is not None else {"table": frame.to_dict(as_series=False)}
+        print_json({"path": output, "rows": n, "component": chosen} | table_of_rows)
     elif output is not None:
         remark(f"Wrote {output}: {n} rows.", quiet)

@@ -72,15 +72,17 @@ def score(
         kept = frame.select()
     else:
         kept = frame.drop(left_out if keep_features else [*left_out, *features], strict=False)
+    table = beside(kept, new)
     if output is not None or not as_json:
-        print_or_write(beside(kept, new), output)
+        print_or_write(table, output)
 
     mean = float(new["log_prob"].mean())
     if as_json:
         values = {"path": output, "rows": len(frame), "mean_log_likelihood": mean}
         if elbo:
             values |= {"mean_elbo": float(new["elbo"].mean()), "mean_gap": float(new["gap"].mean())}
-        print_json(values)
+        table_of_rows = {} if output is not None else {"table": table.to_dict(as_series=False)}
+        print_json(values | table_of_rows)
         return
     remark(f"Mean log-likelihood: {mean:.4f} nats per row over {len(frame)} rows.", quiet)
     if output is not None:

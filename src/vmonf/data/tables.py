@@ -287,8 +287,8 @@ def label_column(
     labels : ndarray of shape (n,)
         int64, with -1 for a row without a label; or object, each a str, with "" for such a row.
     is_labelled : ndarray of shape (n,), bool
-        False where the cell is empty, blank text, NaN, or the whole number -1, which by
-        scikit-learn's convention means "no label".
+        False where the cell is empty, blank text, NaN, or -1, which by scikit-learn's
+        convention means "no label".
 
     Raises
     ------
@@ -451,7 +451,7 @@ def _to_array(frame: polars.DataFrame, target: Path) -> NDArray[Any]:
 def _text_labels(column: polars.Series) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     """Split text labels from blank cells."""
     filled = column.fill_null("")
-    is_labelled = (filled.str.strip_chars() != "").to_numpy().astype(np.bool_)
+    is_labelled = (~filled.str.strip_chars().is_in(["", "-1"])).to_numpy().astype(np.bool_)
     labels = np.empty(len(filled), dtype=np.object_)
     labels[:] = filled.to_list()
     labels[~is_labelled] = ""

@@ -42,10 +42,14 @@ class ComponentLinear(nn.Module):
 
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Apply the layers; with `columns`, compute those outputs alone."""
-        weight: Tensor = self.weight if self.mask is None else self.weight * self.mask
+        weight: Tensor = self.weight
         bias: Tensor = self.bias
+        mask = self.mask
         if columns is not None:
             weight, bias = weight[:, :, columns], bias[:, :, columns]
+            mask = None if mask is None else mask[:, columns]
+        if mask is not None:
+            weight = weight * mask
         return torch.baddbmm(bias, x, weight)
 
     def zero(self) -> None:

@@ -10,6 +10,8 @@ from vmonf.flows import ComponentFlows
 from vmonf.model.posterior import PosteriorNetwork
 from vmonf.model.standardizer import Standardizer
 
+#: Beyond so many widths of the data rows count as that far: their squares would overflow.
+FARTHEST = 1e12
 #: Values in the widest layer that evaluation in parts allows: 64 MiB in float32.
 VALUES_AT_ONCE = 2**24
 
@@ -195,14 +197,15 @@ class MixtureModel(nn.Module):
             )
         else:
             drawn = torch.full((n_samples,), component or 0, device=device)
-        counts = drawn.bincount(minlength=self.n_components)
-        rows = self.flows.sample(counts, generator)
-        # `drawn` is in random order already: row i goes to the i-th place by component.
-        x = torch.empty_like(rows).index_copy(0, drawn.argsort(stable=True), rows)
-        return self.standardizer.inverse(x), drawn
+        parts = []
+        for part in drawn.split(self.rows_at_once):
+            rows = self.flows.sample(part.bincount(minlength=self.n_components), generator)
+            # A part is in random order: its i-th row by component goes to that row's place.
+            parts.append(torch.empty_like(rows).index_copy(0, part.argsort(stable=True), rows))
+        return self.standardizer.inverse(torch.cat(parts)), drawn
 
     def _standardised(self, x: Tensor) -> Tensor:
-        standardised: Tensor = self.standardizer(x)
+        standardised: Tensor = self.standardizer(x).clamp(-FARTHEST, FARTHEST)
         return standardised.to(self.flows.whitening.mean.dtype)
 
     def _component_log_prob(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:

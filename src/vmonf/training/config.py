@@ -30,7 +30,7 @@ class TrainingConfig:
         Epochs on the labelled rows alone, first.
     averaging : float
         Held-out scores and the weights kept are of a moving average of the weights, which
-        forgets this share of itself at no step more than 1 - averaging; 0: no average.
+        keeps this share of itself at a step, less at the first ones; 0: no average.
     """
 
     learning_rate: float = 3e-3

@@ -180,7 +180,7 @@ class Training:
         scored = self.held_out if self.held_out is not None else self.rows
         elbo, log_likelihood, use = summarise(self.model, scored, temperature)
         self._load(live)
-        if epoch > self.config.temperature_epochs:
+        if epoch > self.config.temperature_epochs or self.held_out is None:
             self._keep_if_better(epoch, log_likelihood, temperature)
         return Progress(
             epoch=epoch,
@@ -235,7 +235,7 @@ class Training:
         schedule = self.config.learning_rate_schedule
         if schedule == "cosine":
             share = (epoch - 1) / self.config.max_epochs
-            return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+            return self.plateau.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
         if schedule == "plateau" and self.held_out is not None:
             return self.plateau.step(self.epochs_without_gain)
         return self.plateau.learning_rate

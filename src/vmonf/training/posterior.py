@@ -10,6 +10,7 @@ from vmonf.training.objective import Objective, Rows
 
 WARM_UP_STEPS = 200
 WARM_UP_LEARNING_RATE = 1e-2
+WARM_UP_ROWS = 16_384
 REFINEMENT_STEPS = 300
 REFINEMENT_LEARNING_RATE = 3e-3
 #: How many rows, and as many samples, the refinement sees.
@@ -24,20 +25,21 @@ BATCH_SIZE = 512
 
 def warm_up_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator) -> None:
     """Fit q to the responsibilities of fresh flows, and to the labels, by cross-entropy."""
+    chosen = torch.randperm(rows.n_rows, generator=generator)[:WARM_UP_ROWS]
+    seen = rows.take(chosen.to(rows.x.device))
+    target = in_parts(model.log_responsibilities, seen.x, model.rows_at_once).exp()
+    known = nn.functional.one_hot(seen.component.clamp(min=0), model.n_components)
+    target = known.to(target.dtype).where((seen.component >= 0)[:, None], target)
     optimizer = torch.optim.Adam(
         model.posterior_network.parameters(), lr=WARM_UP_LEARNING_RATE, fused=True
     )
     for _ in range(WARM_UP_STEPS):
-        index = torch.randint(rows.n_rows, (min(BATCH_SIZE, rows.n_rows),), generator=generator)
-        batch = rows.take(index.to(rows.x.device))
-        with torch.no_grad():
-            target = model.log_responsibilities(batch.x).exp()
-            labelled = batch.component >= 0
-            known = nn.functional.one_hot(batch.component.clamp(min=0), model.n_components)
-            target = known.to(target.dtype).where(labelled[:, None], target)
-        cross_entropy = -(target * model.posterior(batch.x, temperature=1.0)).sum(dim=-1)
+        index = torch.randint(seen.n_rows, (min(BATCH_SIZE, seen.n_rows),), generator=generator)
+        index = index.to(seen.x.device)
+        log_posterior = model.posterior(seen.x[index], temperature=1.0)
+        cross_entropy = -(target[index] * log_posterior).sum(dim=-1)
         optimizer.zero_grad(set_to_none=True)
-        (cross_entropy * batch.weight).mean().backward()
+        (cross_entropy * seen.weight[index]).mean().backward()
         optimizer.step()
 
 

@@ -751,8 +751,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         write_model(path, document, self.model_.state_dict())
 
     def _savable_parameters(self) -> dict[str, Any]:
-        """The parameters as they are now; a cluster for each row is data, and not among them."""
-        parameters: dict[str, Any] = dict(self.get_params())
+        """The parameters as they are now, but for those that are no property of the model.
+
+        A cluster for each row is data; whether a bar was shown matters to no one later.
+        """
+        parameters: dict[str, Any] = self.get_params() | {"verbose": 0}
         if not isinstance(self.init, str) and np.ndim(self.init) == 1:
             parameters["init"] = "kmeans"
         return parameters

@@ -66,7 +66,7 @@ def _pinwheel(out: Path) -> Outcome:
     began = time.perf_counter()
     mixture = FlowMixture(n_components=5, random_state=0, verbose=1).fit(X)
     seconds = time.perf_counter() - began
-    mixture.set_params(verbose=0).save(out / "pinwheel.vmonf")
+    mixture.save(out / "pinwheel.vmonf")
     for kind in ("regions", "density", "training"):
         save_figure(plot(mixture, X, kind=kind), out / f"pinwheel-{kind}.png")
     return Outcome(

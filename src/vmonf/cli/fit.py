@@ -187,8 +187,7 @@ def fit(
     began = time.perf_counter()
     mixture.fit(rows, labels, sample_weight)
     seconds = time.perf_counter() - began
-    # Whether a bar was shown is no property of the model.
-    mixture.set_params(verbose=0).save(output)
+    mixture.save(output)
 
     n_labelled = 0 if is_labelled is None else int(is_labelled.sum())
     if as_json:

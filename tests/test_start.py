@@ -133,3 +133,29 @@ def test_fewer_rows_than_features_work(random):
     Z = random.normal(size=(15, 30))
     _, start = GaussianStarter(2).fit(rows_of(Z), random)
     assert np.isfinite(start.log_prob(Z)).all()
+
+
+def test_a_large_table_is_subsampled_with_its_labels_and_its_rest(random, monkeypatch):
+    import vmonf.start
+
+    monkeypatch.setattr(vmonf.start, "MAX_ROWS", 300)
+    Z, y = make_blobs(3000, centers=[[-4, 0], [4, 0], [0, 6]], random_state=0)
+    component = np.where(y < 2, y, -1)  # two thirds are labelled, the last cluster is not
+    rows = rows_of(Z, component)
+    kept = vmonf.start._subsample(rows, random)
+    assert len(set(kept)) == 300
+    assert (component[kept] >= 0).sum() == 150
+    starter = GaussianStarter(3)
+    _, start = starter.fit(rows, random)
+    assert (start.log_joint(Z).argmax(axis=1) == y).mean() > 0.95
+    assert starter.refit(rows, start) is start
+
+
+def test_refitting_goes_on_from_the_mixture_it_is_given(blobs, random):
+    Z, _ = blobs
+    starter = GaussianStarter(3)
+    _, start = starter.fit(rows_of(Z[::2]), random)
+    again = starter.refit(rows_of(Z), start)
+    assert again.log_prob(Z).mean() >= start.log_prob(Z).mean() - 1e-3
+    np.testing.assert_allclose(again.means, start.means, atol=0.3)
+    assert again.shrinkage == start.shrinkage

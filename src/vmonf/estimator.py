@@ -416,9 +416,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
             with (
                 threads_for(multiply_adds),
-                epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch,
+                epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as show,
             ):
-                result = training.run(on_epoch)
+                result = training.run(show)
             judged_x = tensors.x[torch.from_numpy(judged)]
             log_prob = in_parts(model.log_prob, judged_x, model.rows_at_once).cpu().numpy()
             gain, gain_error = _mean_and_error(log_prob - floor, rows.weight[judged])

@@ -165,31 +165,29 @@ class GaussianStarter:
         mixture : GaussianStart
             What expectation maximisation makes of them.
         """
-        # Products of small matrices: a second thread costs more than it brings, and on a busy
-        # machine stalls.
-        small = rows.Z.shape[1] <= 64
-        with threadpool_limits(1 if small else None):
-            return self._fit(rows, random)
-
-    def _fit(
-        self, rows: StartRows, random: np.random.Generator
-    ) -> tuple[GaussianStart, GaussianStart]:
         if len(rows.Z) > MAX_ROWS:
             rows = rows.take(_subsample(rows, random))
-        shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
-        first = self._first_responsibilities(rows, random)
-        mixture = self._maximise(rows, first, shrinkage)
-        # Rows that are in no cluster yet have had no say in the first Gaussians.
-        complete = first.any(axis=1).all()
-        return self._estimate(rows, first, shrinkage) if complete else mixture, mixture
+        with _threads_for(rows):
+            shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
+            first = self._first_responsibilities(rows, random)
+            mixture = self._maximise(rows, first, shrinkage)
+            # Rows that are in no cluster yet have had no say in the first Gaussians.
+            complete = first.any(axis=1).all()
+            return self._estimate(rows, first, shrinkage) if complete else mixture, mixture
 
     def refit(self, rows: StartRows, mixture: GaussianStart) -> GaussianStart:
-        """Go on with expectation maximisation from a mixture, on other rows."""
+        """Go on with expectation maximisation from a mixture, on other rows.
+
+        Beyond `MAX_ROWS` rows there is nothing to gain, and the mixture is returned as it is.
+        """
+        if len(rows.Z) > MAX_ROWS:
+            return mixture
         log_joint = mixture.log_joint(rows.Z)
         first = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
         first[rows.labelled] = 0.0
         first[rows.labelled, rows.component[rows.labelled]] = 1.0
-        return self._maximise(rows, first, mixture.shrinkage)
+        with _threads_for(rows):
+            return self._maximise(rows, first, mixture.shrinkage)
 
     def is_ample(self, n_rows: int, n_features: int) -> bool:
         """Whether a component has rows enough for its covariance to need no help."""
@@ -341,6 +339,11 @@ class GaussianStarter:
         floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(n_features)
         weights = counts / counts.sum() if self.weights is None else self.weights
         return GaussianStart(means, covariances + floor, np.maximum(weights, 1e-12), shrinkage)
+
+
+def _threads_for(rows: StartRows) -> threadpool_limits:
+    """One thread for products of small matrices, where a second one brings nothing or stalls."""
+    return threadpool_limits(1 if rows.Z.shape[1] <= 64 else None)
 
 
 def _subsample(rows: StartRows, random: np.random.Generator) -> IntArray:

@@ -397,43 +397,53 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Where rows are ample, flows find the shape of hard clusters by themselves, while
         # expectation maximisation has bent them towards what Gaussians can say.
         ample = starter.is_ample(len(train), self.n_features_in_)
-        model = self._build(clusters if ample else mixture, shift, scale, generator)
+        model = self._build(clusters if ample else mixture, units, generator)
         tensors = self._tensors(rows)
-        result, gain, gain_error = TrainingResult(), math.nan, math.nan
-        judged = held_out if len(held_out) else train
-        floor = mixture.log_prob(start_rows.Z[judged]) - np.log(scale).sum()
-        score = float(np.average(floor, weights=rows.weight[judged]))
         # Each weight meets each row of a batch once.
-        multiply_adds = self.batch_size * sum(p.numel() for p in model.parameters())
-        if self.max_epochs > 0 and (len(held_out) or self.validation_fraction == 0):
-            training = Training(
-                model,
-                tensors.take(torch.from_numpy(train)),
-                tensors.take(torch.from_numpy(held_out)) if len(held_out) else None,
-                Objective(self.objective),
-                self._training_config(),
-                generator,
-            )
-            with (
-                threads_for(multiply_adds),
-                epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as show,
+        with threads_for(self.batch_size * sum(p.numel() for p in model.parameters())):
+            result = self._train(model, tensors, train, held_out, restart, generator)
+            judged = held_out if len(held_out) else train
+            floor = mixture.log_prob(start_rows.Z[judged]) - np.log(scale).sum()
+            score, _ = _mean_and_error(floor, rows.weight[judged])
+            gain, gain_error = math.nan, math.nan
+            if result.history:
+                x = tensors.x[torch.from_numpy(judged)]
+                log_prob = in_parts(model.log_prob, x, model.rows_at_once).cpu().numpy()
+                gain, gain_error = _mean_and_error(log_prob - floor, rows.weight[judged])
+            if gain > STANDARD_ERRORS_OF_GAIN * gain_error or (
+                result.history and not len(held_out)
             ):
-                result = training.run(show)
-            judged_x = tensors.x[torch.from_numpy(judged)]
-            log_prob = in_parts(model.log_prob, judged_x, model.rows_at_once).cpu().numpy()
-            gain, gain_error = _mean_and_error(log_prob - floor, rows.weight[judged])
-        if gain > STANDARD_ERRORS_OF_GAIN * gain_error or (result.history and not len(held_out)):
-            score += gain
-        else:
-            # The Gaussian mixture, then, but of all rows: none need be held out from it.
-            mixture = starter.refit(start_rows, mixture) if len(held_out) else mixture
-            model = self._build(mixture, shift, scale, generator)
-            with threads_for(multiply_adds):
+                score += gain
+            else:
+                # The Gaussian mixture, then, but of all rows: none need be held out from it.
+                mixture = starter.refit(start_rows, mixture) if len(held_out) else mixture
+                model = self._build(mixture, units, generator)
                 warm_up_posterior(model, tensors, generator)
-            result.best_epoch = 0
-        with threads_for(multiply_adds):
+                result.best_epoch = 0
             refine_posterior(model, tensors, generator)
         return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
+
+    def _train(
+        self,
+        model: MixtureModel,
+        tensors: Rows,
+        train: IntArray,
+        held_out: IntArray,
+        restart: int,
+        generator: torch.Generator,
+    ) -> TrainingResult:
+        if self.max_epochs == 0 or not (len(held_out) or self.validation_fraction == 0):
+            return TrainingResult()
+        training = Training(
+            model,
+            tensors.take(torch.from_numpy(train)),
+            tensors.take(torch.from_numpy(held_out)) if len(held_out) else None,
+            Objective(self.objective),
+            self._training_config(),
+            generator,
+        )
+        with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch:
+            return training.run(on_epoch)
 
     def _split(self, rows: DistinctRows, random: np.random.Generator) -> tuple[IntArray, IntArray]:
         """Training and held-out rows; of classes with few labels none is held out.
@@ -453,8 +463,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return order[n_held_out:], order[:n_held_out]
 
     def _build(
-        self, start: GaussianStart, shift: Array, scale: Array, generator: torch.Generator
+        self, start: GaussianStart, units: tuple[Array, Array], generator: torch.Generator
     ) -> MixtureModel:
+        shift, scale = units
         model = self._architecture(len(shift), generator)
         model.standardizer = Standardizer(torch.from_numpy(shift), torch.from_numpy(scale))
         model.flows.whitening.set_gaussians(

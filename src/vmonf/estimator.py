@@ -474,7 +474,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model.set_weights(torch.from_numpy(start.weights))
         return model.to(self._device())
 
-    def _architecture(self, n_features: int, generator: torch.Generator | None) -> MixtureModel:
+    def _architecture(self, n_features: int, generator: torch.Generator) -> MixtureModel:
         """A model of this estimator's settings, whose parameters are not set from data yet."""
         flows = build_flows(
             self.flow,

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
-#: Multiply-adds of a step under which a second thread brings nothing, and on a busy machine
-#: costs up to fifty times: small products end in waiting for the slowest thread.
+#: Multiply-adds of a step under which a second thread brings little, and on a busy machine
+#: stalls: small products end in waiting for the slowest thread.
 SMALL_STEP = 2e8
 
 

@@ -304,11 +304,20 @@ def _json_ready(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def print_or_write(frame: polars.DataFrame, output: Path | None) -> None:
-    """Write a table to its file, or print it as CSV."""
-    from vmonf.data import write_table
+def write_or_print(
+    frame: polars.DataFrame, output: Path | None, as_json: bool
+) -> dict[str, dict[str, list[Any]]]:
+    """Write a table to its file, or print it as CSV, or give it to the summary in JSON.
 
-    if output is None:
-        typer.echo(frame.write_csv(), nl=False)
-    else:
+    Returns what a summary in JSON is to hold of it: nothing, or with neither a file nor CSV its
+    columns, under "table".
+    """
+    if output is not None:
+        from vmonf.data import write_table
+
         write_table(frame, output)
+    elif as_json:
+        return {"table": frame.to_dict(as_series=False)}
+    else:
+        typer.echo(frame.write_csv(), nl=False)
+    return {}

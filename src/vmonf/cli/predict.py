@@ -19,9 +19,9 @@ from vmonf.cli.common import (
     feature_rows,
     load_mixture,
     print_json,
-    print_or_write,
     remark,
     split_names,
+    write_or_print,
 )
 
 
@@ -75,8 +75,7 @@ def predict(
     else:
         kept = frame.drop(left_out if keep_features else [*left_out, *features], strict=False)
         table = beside(kept, new | (by_class if probabilities else {}))
-    if output is not None or not as_json:
-        print_or_write(table, output)
+    in_summary = write_or_print(table, output, as_json)
 
     counts = dict(
         zip(
@@ -86,10 +85,8 @@ def predict(
         )
     )
     if as_json:
-        table_of_rows = {} if output is not None else {"table": table.to_dict(as_series=False)}
         print_json(
-            {"path": output, "rows": len(frame), "method": method, "clusters": counts}
-            | table_of_rows
+            {"path": output, "rows": len(frame), "method": method, "clusters": counts} | in_summary
         )
     elif output is not None:
         sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())

@@ -15,8 +15,8 @@ from vmonf.cli.common import (
     feature_names,
     load_mixture,
     print_json,
-    print_or_write,
     remark,
+    write_or_print,
 )
 
 
@@ -54,10 +54,8 @@ def sample(
     frame = polars.DataFrame(rows, schema=feature_names(mixture))
     if output is None or output.suffix.lower() != ".npy":
         frame = beside(frame, {"component": drawn}, "write a .npy file, which has no such column")
-    if output is not None or not as_json:
-        print_or_write(frame, output)
+    in_summary = write_or_print(frame, output, as_json)
     if as_json:
-        table_of_rows = {} if output is not None else {"table": frame.to_dict(as_series=False)}
-        print_json({"path": output, "rows": n, "component": chosen} | table_of_rows)
+        print_json({"path": output, "rows": n, "component": chosen} | in_summary)
     elif output is not None:
         remark(f"Wrote {output}: {n} rows.", quiet)

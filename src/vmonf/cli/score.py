@@ -19,9 +19,9 @@ from vmonf.cli.common import (
     feature_rows,
     load_mixture,
     print_json,
-    print_or_write,
     remark,
     split_names,
+    write_or_print,
 )
 
 
@@ -73,16 +73,14 @@ def score(
     else:
         kept = frame.drop(left_out if keep_features else [*left_out, *features], strict=False)
     table = beside(kept, new)
-    if output is not None or not as_json:
-        print_or_write(table, output)
+    in_summary = write_or_print(table, output, as_json)
 
     mean = float(new["log_prob"].mean())
     if as_json:
         values = {"path": output, "rows": len(frame), "mean_log_likelihood": mean}
         if elbo:
             values |= {"mean_elbo": float(new["elbo"].mean()), "mean_gap": float(new["gap"].mean())}
-        table_of_rows = {} if output is not None else {"table": table.to_dict(as_series=False)}
-        print_json(values | table_of_rows)
+        print_json(values | in_summary)
         return
     remark(f"Mean log-likelihood: {mean:.4f} nats per row over {len(frame)} rows.", quiet)
     if output is not None:

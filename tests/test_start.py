@@ -159,3 +159,12 @@ def test_refitting_goes_on_from_the_mixture_it_is_given(blobs, random):
     assert again.log_prob(Z).mean() >= start.log_prob(Z).mean() - 1e-3
     np.testing.assert_allclose(again.means, start.means, atol=0.3)
     assert again.shrinkage == start.shrinkage
+
+
+@pytest.mark.parametrize("shrinkage", [None, Shrinkage(0.0, 0.0), Shrinkage(1.0, 0.1)])
+def test_a_component_that_no_row_is_near_joins_the_others(random, shrinkage):
+    Z = random.normal(size=(2000, 2))
+    centres = np.array([[0.0, 0.0], [1.0, 1.0], [50.0, 50.0]])
+    _, start = GaussianStarter(3, init=centres, shrinkage=shrinkage).fit(rows_of(Z), random)
+    assert np.isfinite(start.log_prob(Z)).all()
+    assert (np.abs(start.means) < 3).all()

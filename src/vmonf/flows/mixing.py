@@ -17,11 +17,11 @@ class Permutation(Transform):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reorder; see `Transform.forward`."""
-        return x.index_select(-1, self.order), x.new_zeros(x.shape[:2])
+        return x.mT.index_select(-2, self.order).mT, x.new_zeros(x.shape[:2])
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Reorder back; see `Transform.inverse`."""
-        return z.index_select(-1, self.order.argsort()), z.new_zeros(z.shape[:2])
+        return z.mT.index_select(-2, self.order.argsort()).mT, z.new_zeros(z.shape[:2])
 
 
 class LUMixing(Transform):

@@ -7,17 +7,18 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from vmonf.flows.bijections import soft_clip
+from vmonf.flows.perceptron import BLOCK_WIDTH, Perceptrons, blocks_of, perceptrons
+from vmonf.flows.transform import in_function_transform
 
 INPUT_LIMIT = 10.0
 
 
 class ComponentLinear(nn.Module):
-    """K linear layers side by side: (K, B, in) to (K, B, out) by one batched product.
+    """The weights of K linear layers: (K, in, out), and biases (K, 1, out).
 
-    Weights lie as (K, in, out), so that no transpose is needed at a step.
+    Where a mask is 0, weights are 0 from the start and their gradient is 0, so that they stay
+    so: a mask costs a training step next to nothing, and the inverse nothing.
     """
 
     def __init__(
@@ -39,18 +40,15 @@ class ComponentLinear(nn.Module):
         )
         self.mask: Tensor | None
         self.register_buffer("mask", mask, persistent=False)
+        is_large = mask is not None and min(mask.shape) >= 2 * BLOCK_WIDTH
+        self.blocks = blocks_of(mask) if mask is not None and is_large else None
+        self.apply_mask()
 
-    def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Apply the layers; with `columns`, compute those outputs alone."""
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        mask = self.mask
-        if columns is not None:
-            weight, bias = weight[:, :, columns], bias[:, :, columns]
-            mask = None if mask is None else mask[:, columns]
-        if mask is not None:
-            weight = weight * mask
-        return torch.baddbmm(bias, x, weight)
+    @torch.no_grad()
+    def apply_mask(self) -> None:
+        """Make weights 0 where the mask is: for weights that were set from elsewhere."""
+        if self.mask is not None:
+            self.weight.mul_(self.mask)
 
     def zero(self) -> None:
         """Make every output zero."""
@@ -103,11 +101,21 @@ class ComponentMLP(nn.Module):
 
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
-        x = soft_clip(x, INPUT_LIMIT)
-        *hidden, last = (cast(ComponentLinear, layer) for layer in self.layers)
-        for layer in hidden:
-            x = functional.relu(layer(x))
-        return cast(Tensor, last(x, columns))
+        layers = [cast(ComponentLinear, layer) for layer in self.layers]
+        weights: list[Tensor] = [layer.weight for layer in layers]
+        biases: list[Tensor] = [layer.bias for layer in layers]
+        masks = [layer.mask for layer in layers]
+        blocks = [layer.blocks for layer in layers]
+        if columns is not None:
+            weights[-1], biases[-1] = weights[-1][..., columns], biases[-1][..., columns]
+            masks[-1] = None if masks[-1] is None else masks[-1][:, columns]
+            blocks[-1] = None
+        if in_function_transform():
+            return perceptrons(x, INPUT_LIMIT, masks, (*weights, *biases))
+        output: Tensor = Perceptrons.apply(  # type: ignore[no-untyped-call]
+            x, INPUT_LIMIT, masks, blocks, *weights, *biases
+        )
+        return output
 
 
 def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor) -> list[Tensor]:

@@ -4,13 +4,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import cast
 
+import torch
 from torch import Tensor, nn
+
+
+def in_function_transform() -> bool:
+    """Whether a transform of torch.func, such as vmap or jacrev, is at work.
+
+    They take the plain formulas; the backwards by hand are for autograd.
+    """
+    return torch._C._are_functorch_transforms_active()
 
 
 class Transform(nn.Module, ABC):
     """K invertible maps side by side, from data to base.
 
-    Values have shape (K, B, D): components first, then rows, then features.
+    Values have shape (K, B, D): components first, then rows, then features. In memory
+    features come before rows, so that arithmetic runs along rows, however few the features:
+    what a transform returns is best laid so too, but none relies on it.
     Every parameter of a transform has a leading component axis of length K, so a
     subset of the components is a subset of each parameter's rows.
     """

@@ -76,7 +76,7 @@ class Whitening(Transform):
         if self.rotation is None:
             z = centred * self.log_diagonal.exp()
         else:
-            z = torch.bmm(centred, torch.bmm(self.rotation, self._triangle()))
+            z = torch.bmm(torch.bmm(self.rotation, self._triangle()).mT, centred.mT).mT
         return z, self.log_diagonal.sum(dim=-1).expand(x.shape[:2])
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class Whitening(Transform):
             centred = z * (-self.log_diagonal).exp()
         else:
             turned = torch.linalg.solve_triangular(self._triangle(), z, upper=True, left=False)
-            centred = torch.bmm(turned, self.rotation.mT)
+            centred = torch.bmm(self.rotation, turned.mT).mT
         return centred + self.mean, -self.log_diagonal.sum(dim=-1).expand(z.shape[:2])
 
     def _triangle(self) -> Tensor:

@@ -30,6 +30,7 @@ from vmonf.inputs import (
     shift_and_scale,
     warn_of_repeated_values,
 )
+from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, in_parts
 from vmonf.progress import epoch_bar
 from vmonf.start import (
@@ -40,7 +41,6 @@ from vmonf.start import (
     StartRows,
 )
 from vmonf.storage import ModelFileError, read_model, write_model
-from vmonf.threads import threads_for
 from vmonf.training import (
     Objective,
     Progress,
@@ -65,6 +65,10 @@ STANDARD_ERRORS_OF_GAIN = 2.0
 #: Tables with fewer distinct rows than this, in all or a component, keep the start.
 MIN_ROWS_TO_TRAIN = 20
 MIN_ROWS_A_COMPONENT = 4
+#: Up to so many components each row of a step meets them all, unless told otherwise.
+DENSE_COMPONENTS = 16
+#: Beyond, it meets so many of the likely ones, and one other.
+LIKELY_COMPONENTS = 4
 #: A class with fewer labelled rows than this keeps them all for training.
 MANY_LABELS = 20
 
@@ -102,6 +106,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     weights : {"uniform", "learned"} or array of shape (K,), default="uniform"
         Mixing weights p(c). Uniform ones, as in the paper, say that clusters are of one size,
         labelled or not: choose "learned" where they are not.
+    components_per_row : int, "auto" or None, default="auto"
+        With many components: train each row on at most so many of those that the posterior
+        thinks likely, and one of the others drawn at random, which estimates the ELBO without
+        bias; see `vmonf.model.sparse`. None is all of them, and so is "auto" with up to 16
+        components or with the marginal objective; beyond, it is 4. What is scored is exact
+        in either case.
     objective : {"elbo", "marginal"}, default="elbo"
         What is maximised: the paper's ELBO, or the exact log-likelihood with q fitted to
         the responsibilities.
@@ -206,6 +216,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "mixing": [StrOptions(set(MIXINGS))],
         "posterior_hidden": ["array-like"],
         "weights": [StrOptions({"uniform", "learned"}), "array-like"],
+        "components_per_row": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "objective": [StrOptions({"elbo", "marginal"})],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "temperature_epochs": [Interval(Integral, 0, None, closed="left"), None],
@@ -237,6 +252,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         mixing: str = "permutation",
         posterior_hidden: Sequence[int] = (64, 64),
         weights: str | ArrayLike = "uniform",
+        components_per_row: int | Literal["auto"] | None = "auto",
         objective: Literal["elbo", "marginal"] = "elbo",
         temperature: float | tuple[float, float] = 1.0,
         temperature_epochs: int | None = None,
@@ -264,6 +280,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.mixing = mixing
         self.posterior_hidden = posterior_hidden
         self.weights = weights
+        self.components_per_row = components_per_row
         self.objective = objective
         self.temperature = temperature
         self.temperature_epochs = temperature_epochs
@@ -399,6 +416,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ample = starter.is_ample(len(train), self.n_features_in_)
         model = self._build(clusters if ample else mixture, units, generator)
         tensors = self._tensors(rows)
+        keep_freed_memory()
         # Each weight meets each row of a batch once.
         with threads_for(self.batch_size * sum(p.numel() for p in model.parameters())):
             result = self._train(model, tensors, train, held_out, restart, generator)
@@ -517,6 +535,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             widths = getattr(self, name)
             if not all(isinstance(w, (int, np.integer)) and w > 0 for w in widths):
                 raise ValueError(f"{name}={widths!r} must hold positive whole numbers.")
+        if self._components_per_row() is not None and self.objective != "elbo":
+            raise ValueError(
+                f"components_per_row={self.components_per_row!r} does not go with "
+                f"objective={self.objective!r}, which takes every component of every row: "
+                "choose objective='elbo' or components_per_row=None."
+            )
         first, last = self._temperatures()
         if not (first > 0 and last > 0):
             raise ValueError(f"temperature={self.temperature!r} must be positive.")
@@ -576,8 +600,15 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             temperature=self._temperatures(),
             temperature_epochs=self._temperature_epochs(),
             pretrain_epochs=self.pretrain_epochs,
+            components_per_row=self._components_per_row(),
             averaging=self.averaging,
         )
+
+    def _components_per_row(self) -> int | None:
+        if self.components_per_row != "auto":
+            return self.components_per_row
+        is_dear = self.n_components_ > DENSE_COMPONENTS and self.objective == "elbo"
+        return LIKELY_COMPONENTS if is_dear else None
 
     def _fixed_weights(self) -> Array | None:
         if not isinstance(self.weights, str):

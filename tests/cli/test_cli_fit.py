@@ -130,6 +130,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "mixing": "lu",
         "posterior-hidden": "6",
         "weights": "0.25,0.75",
+        "components-per-row": "all",
         "objective": "marginal",
         "temperature": "4,1.5",
         "temperature-epochs": 1,
@@ -159,6 +160,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "weights": (0.25, 0.75),
         "temperature": (4.0, 1.5),
         "patience": None,
+        "components-per-row": None,
     }
     for parameter, value in settings.items():
         option = OPTION_OF_PARAMETER.get(parameter, parameter).replace("_", "-")

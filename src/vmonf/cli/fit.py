@@ -107,6 +107,14 @@ def fit(
     ] = "plateau",
     weight_decay: Annotated[float, typer.Option(help="As in AdamW.")] = 0.1,
     gradient_clip: Annotated[float, typer.Option(help="Largest norm of a gradient.")] = 5,
+    components_per_row: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto|all",
+            help="Train each row on so many likely components and one other; auto: with more "
+            "than 16 components on 4.",
+        ),
+    ] = "auto",
     averaging: Annotated[
         float, typer.Option(help="Factor a step of the weights' moving average; 0 for none.")
     ] = 0.99,
@@ -145,6 +153,7 @@ def fit(
         "weights": weights
         if weights in ("uniform", "learned")
         else _numbers("--weights", weights, float),
+        "components_per_row": _count_auto_or_all("--components-per-row", components_per_row),
         "objective": objective,
         "temperature": _one_or_pair(_numbers("--temperature", temperature, float)),
         "temperature_epochs": temperature_epochs,
@@ -262,6 +271,19 @@ def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[flo
 
 def _one_or_pair(values: tuple[float, ...]) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
+
+
+def _count_auto_or_all(option: str, text: str) -> int | Literal["auto"] | None:
+    if text == "auto":
+        return "auto"
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a whole number, 'auto' or 'all'.", param_hint=option
+        ) from None
 
 
 def _check_usage(mixture: FlowMixture) -> None:

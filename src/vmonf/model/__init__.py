@@ -2,6 +2,14 @@
 
 from vmonf.model.mixture import MixtureModel, Terms, in_parts
 from vmonf.model.posterior import PosteriorNetwork
+from vmonf.model.sparse import SparseTerms
 from vmonf.model.standardizer import Standardizer
 
-__all__ = ["MixtureModel", "PosteriorNetwork", "Standardizer", "Terms", "in_parts"]
+__all__ = [
+    "MixtureModel",
+    "PosteriorNetwork",
+    "SparseTerms",
+    "Standardizer",
+    "Terms",
+    "in_parts",
+]

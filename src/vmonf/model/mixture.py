@@ -8,12 +8,17 @@ from torch import Tensor, nn
 
 from vmonf.flows import ComponentFlows
 from vmonf.model.posterior import PosteriorNetwork
+from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
 
 #: Beyond so many widths of the data rows count as that far: their squares would overflow.
 FARTHEST = 1e12
-#: Values in the widest layer that evaluation in parts allows: 64 MiB in float32.
-VALUES_AT_ONCE = 2**24
+#: Values in the widest layer that evaluation in parts allows: on a CPU such that a part stays
+#: in its cache, elsewhere 64 MiB in float32.
+CACHED_VALUES, VALUES_AT_ONCE = 2**20, 2**24
+#: Smaller gradients of a mean over rows are taken for zero: they are far below what moves a
+#: weight, and would become denormal numbers, with which arithmetic is many times slower.
+SMALLEST_GRADIENT = 1e-20
 
 
 def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, n_rows: int) -> Tensor:
@@ -50,6 +55,10 @@ class Terms(NamedTuple):
     def elbo(self) -> Tensor:
         """sum_c q(c|x) [log p(x|c) + log p(c) - log q(c|x)]: shape (B,)."""
         return (self.log_posterior.exp() * (self.log_joint - self.log_posterior)).sum(dim=-1)
+
+    def joint_with(self, component: Tensor) -> Tensor:
+        """Log p(x, c) with one component a row: (B,) to (B,)."""
+        return self.log_joint.gather(1, component[:, None])[:, 0]
 
     @property
     def gap(self) -> Tensor:
@@ -118,7 +127,8 @@ class MixtureModel(nn.Module):
     @property
     def rows_at_once(self) -> int:
         """How many rows to evaluate at once without taking much memory."""
-        return max(16, VALUES_AT_ONCE // self.flows.values_per_row)
+        is_cpu = self.log_weights.device.type == "cpu"
+        return max(16, (CACHED_VALUES if is_cpu else VALUES_AT_ONCE) // self.flows.values_per_row)
 
     @property
     def log_weights(self) -> Tensor:
@@ -144,6 +154,38 @@ class MixtureModel(nn.Module):
             self._log_joint(standardised, x.dtype),
             self._log_posterior(standardised, temperature, x.dtype),
         )
+
+    def sparse_terms(
+        self,
+        x: Tensor,
+        known: Tensor,
+        n_likely: int,
+        generator: torch.Generator,
+        temperature: float | None = None,
+    ) -> SparseTerms:
+        """What the objective takes, from a few components a row; see `vmonf.model.sparse`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, D)
+        known : Tensor of shape (B,), int64
+            The component of a labelled row, evaluated with it alone; -1 where it is not known.
+        n_likely : int
+            Each row meets at most so many of the components that q thinks likely, and one
+            of the others.
+        generator : torch.Generator
+            Draws the others; on the CPU.
+        temperature : float, optional
+            Divides the posterior's softmax input. The last of training unless given.
+        """
+        standardised = self._standardised(x)
+        log_posterior = self._log_posterior(standardised, temperature, x.dtype)
+        pairs = choose_pairs(log_posterior, known, n_likely, generator)
+        log_prob = self.flows.log_prob_of_pairs(standardised, pairs.row, pairs.component)
+        log_joint = _without_tiny_gradients(log_prob.to(x.dtype))
+        log_joint = log_joint + self.standardizer.log_det.to(x.dtype)
+        log_joint = log_joint + self.log_weights.to(x.dtype)[pairs.component]
+        return SparseTerms(pairs, log_joint, log_posterior)
 
     def component_log_prob(self, x: Tensor) -> Tensor:
         """Log p(x given c) for every component: (B, D) to (B, K)."""
@@ -198,7 +240,8 @@ class MixtureModel(nn.Module):
         else:
             drawn = torch.full((n_samples,), component or 0, device=device)
         parts = []
-        for part in drawn.split(self.rows_at_once):
+        # Each row meets one component alone.
+        for part in drawn.split(self.rows_at_once * self.n_components):
             rows = self.flows.sample(part.bincount(minlength=self.n_components), generator)
             # A part is in random order: its i-th row by component goes to that row's place.
             parts.append(torch.empty_like(rows).index_copy(0, part.argsort(stable=True), rows))
@@ -209,7 +252,8 @@ class MixtureModel(nn.Module):
         return standardised.to(self.flows.whitening.mean.dtype)
 
     def _component_log_prob(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.flows.log_prob(standardised).mT.to(dtype) + self.standardizer.log_det.to(dtype)
+        log_prob = _without_tiny_gradients(self.flows.log_prob(standardised).mT.to(dtype))
+        return log_prob + self.standardizer.log_det.to(dtype)
 
     def _log_joint(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
         return self._component_log_prob(standardised, dtype) + self.log_weights.to(dtype)
@@ -217,6 +261,13 @@ class MixtureModel(nn.Module):
     def _log_posterior(
         self, standardised: Tensor, temperature: float | None, dtype: torch.dtype
     ) -> Tensor:
-        logits: Tensor = self.posterior_network(standardised).to(dtype)
+        logits = _without_tiny_gradients(self.posterior_network(standardised).to(dtype))
         divisor = self.temperature if temperature is None else temperature
         return (logits / divisor).log_softmax(dim=-1)
+
+
+def _without_tiny_gradients(values: Tensor) -> Tensor:
+    """The values, through which gradients below `SMALLEST_GRADIENT` do not pass."""
+    if values.requires_grad:
+        values.register_hook(lambda gradient: gradient.where(gradient.abs() > SMALLEST_GRADIENT, 0))
+    return values

@@ -28,6 +28,9 @@ class TrainingConfig:
         How many epochs the decay takes; nothing is kept as best, and nothing stops, before.
     pretrain_epochs : int
         Epochs on the labelled rows alone, first.
+    components_per_row : int or None
+        Evaluate each row of a step with at most so many likely components, and one other;
+        None: with all. See `vmonf.model.sparse`.
     averaging : float
         Held-out scores and the weights kept are of a moving average of the weights, which
         keeps this share of itself at a step, less at the first ones; 0: no average.
@@ -43,4 +46,5 @@ class TrainingConfig:
     temperature: tuple[float, float] = (1.0, 1.0)
     temperature_epochs: int = 0
     pretrain_epochs: int = 0
+    components_per_row: int | None = None
     averaging: float = 0.99

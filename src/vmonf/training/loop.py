@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from vmonf.model import MixtureModel, Terms
+from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.training.config import TrainingConfig
 from vmonf.training.objective import Objective, Rows
 from vmonf.training.posterior import warm_up_posterior
@@ -119,7 +119,7 @@ class Training:
         self.optimizer = self._new_optimizer(config.learning_rate)
         self.average = [p.detach().clone() for p in self.parameters]
         self.n_steps = 0
-        self.best_weights: list[Tensor] = []
+        self.best_weights = [p.clone() for p in self.average]
         self.best_score = -math.inf
         self.best_temperature = config.temperature[0]
         self.epochs_without_gain = 0
@@ -204,7 +204,7 @@ class Training:
         # takes a step as large as a whole one.
         for index in order.tensor_split(n_batches):
             batch = rows.take(index)
-            terms = self.model.terms(batch.x, temperature)
+            terms = self._terms(batch, temperature)
             value = self.objective(terms, batch)
             self.optimizer.zero_grad(set_to_none=True)
             (-value).backward()
@@ -217,6 +217,14 @@ class Training:
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], forgotten)
             total += value.detach()
         return float(total) / n_batches
+
+    def _terms(self, batch: Rows, temperature: float) -> Terms | SparseTerms:
+        n_likely = self.config.components_per_row
+        if n_likely is None or n_likely + 1 >= self.model.n_components:
+            return self.model.terms(batch.x, temperature)
+        return self.model.sparse_terms(
+            batch.x, batch.component, n_likely, self.generator, temperature
+        )
 
     def _pretrain(self) -> None:
         labelled = self.rows.take(self.rows.component >= 0)
@@ -314,9 +322,10 @@ def summarise(
     return elbo, log_likelihood, use
 
 
-def _describe_non_finite(terms: Terms, x: Tensor) -> str:
+def _describe_non_finite(terms: Terms | SparseTerms, x: Tensor) -> str:
     """Name the component of the first bad value, and show its row."""
-    log_joint = terms.log_joint.detach()
+    log_joint = terms.log_joint() if isinstance(terms, SparseTerms) else terms.log_joint
+    log_joint = log_joint.detach()
     bad = ~torch.isfinite(log_joint)
     if bad.any():
         row, component = (int(i) for i in bad.nonzero()[0])

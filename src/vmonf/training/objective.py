@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vmonf.model import Terms
+from vmonf.model import SparseTerms, Terms
 
 Bound = Literal["elbo", "marginal"]
 
@@ -54,16 +54,21 @@ class Objective:
 
     bound: Bound = "elbo"
 
-    def __call__(self, terms: Terms, rows: Rows) -> Tensor:
-        """The objective of a batch: a scalar, to be maximised."""
+    def __call__(self, terms: Terms | SparseTerms, rows: Rows) -> Tensor:
+        """The objective of a batch: a scalar, to be maximised.
+
+        Of sparse terms an estimate, without bias, of the ELBO.
+        """
         if self.bound == "elbo":
             value = terms.elbo
         else:
+            if isinstance(terms, SparseTerms):
+                raise TypeError("The marginal bound takes every component of every row.")
             responsibilities = terms.log_responsibilities.detach().exp()
             value = terms.log_prob + (responsibilities * terms.log_posterior).sum(dim=-1)
         labelled = rows.component >= 0
         if labelled.any():
-            of_label = rows.component.clamp(min=0)[:, None]
-            known = terms.log_joint.gather(1, of_label) + terms.log_posterior.gather(1, of_label)
-            value = known[:, 0].where(labelled, value)
+            label = rows.component.clamp(min=0)
+            log_posterior = terms.log_posterior.gather(1, label[:, None])[:, 0]
+            value = (terms.joint_with(label) + log_posterior).where(labelled, value)
         return (value * rows.weight).mean()

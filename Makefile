@@ -1,11 +1,14 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
+# make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
 # make quality   measure the defaults' held-out quality; write the results file and the README's tables
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit quality clean
+.PHONY: demo test lint types unit bench quality clean
+
+BENCHMARKS := step many_components time_to_quality scoring sampling growth startup
 
 demo: .venv/.demo-installed
 	$(BIN)/vmonf demo --out out/demo
@@ -22,6 +25,11 @@ types: .venv/.test-installed
 unit: .venv/.test-installed
 	$(BIN)/pytest
 
+bench: .venv/.bench-installed
+	for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py && $(BIN)/python benchmarks/$$name.py --write-page || exit 1; \
+	done
+
 quality: .venv/.demo-installed
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/quality.py --write-readme
@@ -31,6 +39,10 @@ quality: .venv/.demo-installed
 
 .venv/.demo-installed: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[plots]'
+	touch $@
+
+.venv/.bench-installed: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[bench]'
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt

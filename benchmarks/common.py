@@ -1,0 +1,231 @@
+"""What the benchmarks share: timing in turn, results files, tables in a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import linear_regression, median
+from typing import Any
+
+import torch
+
+import vmonf
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parent / "README.md"
+
+
+def parse_arguments(
+    description: str | None,
+    name: str,
+    *,
+    add: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+) -> argparse.Namespace:
+    """Options that every benchmark has, and what `add` adds; threads are set as asked for.
+
+    Where there is something to run, the process keeps to as many cores as threads, so that
+    libraries which count cores by themselves are held to the same number.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="a short run of the same")
+    parser.add_argument("--write-page", action="store_true", help="run nothing; write the table")
+    parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    add(parser)
+    arguments = parser.parse_args()
+    if arguments.write_page:
+        return arguments
+    torch.set_num_threads(arguments.threads)
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
+        os.sched_setaffinity(0, cores)
+    return arguments
+
+
+def seconds_of(call: Callable[[], object], n_calls: int = 1) -> float:
+    """Mean time of a call over a few."""
+    began = time.perf_counter()
+    for _ in range(n_calls):
+        call()
+    return (time.perf_counter() - began) / n_calls
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], object]], repeats: int, least_seconds: float = 0.2
+) -> dict[str, list[float]]:
+    """Seconds a call takes: every repeat times each once, so that all meet the same machine.
+
+    Each is called once or twice first to warm up, and then as often within a repeat as
+    fills `least_seconds`.
+    """
+    n_calls = {}
+    for name, call in calls.items():
+        seconds_of(call)
+        n_calls[name] = max(1, round(least_seconds / max(seconds_of(call), 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(seconds_of(call, n_calls[name]))
+    return times
+
+
+def spread(times: Sequence[float]) -> dict[str, float]:
+    """Median and range, in seconds."""
+    return {"median": median(times), "low": min(times), "high": max(times)}
+
+
+def ratio(of: Sequence[float], to: Sequence[float]) -> float:
+    """Median over the repeats of one time over the other."""
+    return median(a / b for a, b in zip(of, to, strict=True))
+
+
+def in_fresh_process(
+    arguments: argparse.Namespace, point: Mapping[str, object]
+) -> dict[str, float]:
+    """Run this script in a process of its own, for one point; what it printed last.
+
+    The process finds the point in `arguments.point`, and answers by `print(json.dumps(...))`.
+    """
+    command = [sys.executable, sys.argv[0], f"--threads={arguments.threads}"]
+    output = subprocess.run(
+        [*command, "--point", json.dumps(point)], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    answer: dict[str, float] = json.loads(output.splitlines()[-1])
+    return answer
+
+
+def peak_memory(call: Callable[[], object]) -> float:
+    """By how many MiB a call raises the largest resident set of this process."""
+    # Linux then forgets an earlier peak, which may hide this one.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    before = _largest_resident_set()
+    call()
+    return _largest_resident_set() - before
+
+
+def _largest_resident_set() -> float:
+    """In MiB. On Linux not by `getrusage`, which counts what the parent held before the fork."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest / (2**20 if sys.platform == "darwin" else 2**10)
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+
+
+@contextmanager
+def watched(owner: type, name: str, most: float = math.inf) -> Iterator[list[tuple[float, float]]]:
+    """When each call of a method began and ended, by `time.perf_counter`.
+
+    Call number `most` ends with a Ctrl-C, by which a training ends early and in order.
+    """
+    method = getattr(owner, name)
+    calls: list[tuple[float, float]] = []
+
+    @wraps(method)
+    def watching(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        result = method(*args, **kwargs)
+        calls.append((began, time.perf_counter()))
+        if len(calls) == most:
+            raise KeyboardInterrupt
+        return result
+
+    setattr(owner, name, watching)
+    try:
+        yield calls
+    finally:
+        setattr(owner, name, method)
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Slope of a line through the logarithms: 1 where values grow as sizes do."""
+    return linear_regression([math.log(x) for x in sizes], [math.log(y) for y in values]).slope
+
+
+def product_rate() -> Callable[[], object]:
+    """A call of `PRODUCT` multiply-adds: a large float32 matrix product."""
+    a, b = torch.randn(2, 1024, 1024)
+    return lambda: torch.mm(a, b)
+
+
+#: Multiply-adds in one call of what `product_rate` gives.
+PRODUCT = 1024**3
+
+
+def write_results(arguments: argparse.Namespace, **results: object) -> None:
+    """Write the results file, with all that says where its figures come from."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    document = {
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": commit,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "machine": f"{_processor()}, {arguments.threads} threads",
+        **results,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    part = arguments.out.with_suffix(".part")
+    part.write_text(json.dumps(document, indent=1) + "\n")
+    part.replace(arguments.out)
+
+
+def write_page(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
+    """Put a table between the marks ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    text = page.read_text()
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
+    page.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + tail)
+
+
+def source(document: Mapping[str, object], name: str) -> str:
+    """The line above a table: where its figures come from."""
+    return (
+        f"From `results/{name}.json`: `{document['command']}` at commit {document['commit']}, "
+        f"{document['date']}, {document['machine']}."
+    )
+
+
+def why_missing(document: Mapping[str, Any], library: str) -> str:
+    """What stands in a table where a library has no figure."""
+    return "not timed" if library in document["versions"] else "not installed"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"vmonf": vmonf.__version__}  # which need not be installed
+    for package in ("torch", "numpy", "scikit-learn", "zuko", "flowjax", "jax"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,268 @@
+"""Sampling: samples per second against K, and memory against their number and K.
+
+    python benchmarks/sampling.py [--threads N]
+    python benchmarks/sampling.py --write-page    # the page's table, from the results file
+
+Fresh models, whose flows are the identity by their weights, and as much work as any others.
+Beside them a Python loop over as many flows of zuko, each asked for its number of samples,
+and flowjax's `VmapMixture`, compiled, which takes a copy of one component's parameters for
+each sample; these two are timed for few K, and compilation is not counted. Memory is the
+largest resident set during the call, less what the process held before; each figure comes
+from a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from typing import Any
+
+import common
+import torch
+from peers import BOUND, N_BINS, Architecture, ZukoLoop
+from torch import nn
+
+from vmonf import FlowMixture
+from vmonf.flows import build_flows
+from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
+
+FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)
+FEATURES = (2, 16)
+TIMED_SAMPLES = 10_000
+#: Where the others are timed.
+ZUKO_COMPONENTS = (8, 128)
+FLOWJAX_COMPONENTS = (8,)
+#: Samples at once by flowjax: they need up to half a MiB each.
+FLOWJAX_SAMPLES = 2_000
+MEMORY_SAMPLES = (10_000, 100_000, 1_000_000)
+MEMORY_COMPONENTS = (2, 8, 32, 128)
+MEMORY_FEATURES = 8
+LAYERS = FlowMixture().n_layers
+CONTESTANTS = {"vmonf": "vmonf", "zuko loop": "zuko", "flowjax VmapMixture": "flowjax"}
+
+
+def our_model(architecture: Architecture) -> MixtureModel:
+    """A mixture as `FlowMixture` builds it, not trained."""
+    components, features = architecture.components, architecture.features
+    generator = torch.Generator().manual_seed(0)
+    flows = build_flows(
+        architecture.family,
+        components,
+        features,
+        n_layers=architecture.layers,
+        hidden=architecture.hidden,
+        generator=generator,
+    )
+    return MixtureModel(
+        Standardizer(torch.zeros(features), torch.ones(features)),
+        flows,
+        PosteriorNetwork(features, components, architecture.hidden, generator=generator),
+        torch.full((components,), 1 / components),
+    )
+
+
+def our_sampler(architecture: Architecture) -> Callable[[int], object]:
+    """Draws so many samples."""
+    return torch.no_grad()(our_model(architecture).sample)
+
+
+def zuko_sampler(architecture: Architecture) -> Callable[[int], object]:
+    """One flow after the other, each for the samples that fall to it."""
+    if architecture.family == "nsf-ar":
+        import zuko
+
+        flows = nn.ModuleList(
+            zuko.flows.NSF(
+                architecture.features,
+                bins=N_BINS,
+                transforms=architecture.layers,
+                hidden_features=architecture.hidden,
+            )
+            for _ in range(architecture.components)
+        )
+    else:
+        flows = ZukoLoop(architecture, learning_rate=0.0).flows
+
+    @torch.no_grad()
+    def sample(n_samples: int) -> torch.Tensor:
+        component = torch.randint(len(flows), (n_samples,))
+        counts = component.bincount(minlength=len(flows)).tolist()
+        drawn = [flow().sample((n,)) for flow, n in zip(flows, counts, strict=True) if n]
+        return torch.cat(drawn)[torch.randperm(n_samples)]
+
+    return sample
+
+
+def flowjax_sampler(architecture: Architecture) -> Callable[[int], object]:
+    """The mixture of flowjax, compiled at its first call."""
+    import equinox as eqx
+    import jax
+    from flowjax.bijections import RationalQuadraticSpline
+    from flowjax.distributions import StandardNormal, VmapMixture
+    from flowjax.flows import coupling_flow, masked_autoregressive_flow
+
+    is_autoregressive = architecture.family in ("maf", "nsf-ar")
+    make = masked_autoregressive_flow if is_autoregressive else coupling_flow
+    spline = None  # which is affine
+    if architecture.family in ("nsf", "nsf-ar"):
+        # One bin more than inner knots.
+        spline = RationalQuadraticSpline(knots=N_BINS - 1, interval=BOUND)
+    build = partial(
+        make,
+        base_dist=StandardNormal((architecture.features,)),
+        transformer=spline,
+        flow_layers=architecture.layers,
+        nn_width=architecture.hidden[0],
+        nn_depth=len(architecture.hidden),
+    )
+    key, *keys = jax.random.split(jax.random.key(0), 1 + architecture.components)
+    flows = eqx.filter_vmap(build)(jax.numpy.stack(keys))
+    mixture = VmapMixture(flows, weights=jax.numpy.ones(architecture.components))
+    draw = eqx.filter_jit(lambda mixture, n_samples: mixture.sample(key, (n_samples,)))
+    return lambda n_samples: jax.block_until_ready(draw(mixture, n_samples))
+
+
+def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Samples per second of every contestant, for every family, D and K."""
+    points = list(product(FAMILIES, FEATURES, COMPONENTS))
+    if arguments.quick:
+        points = [("realnvp", 2, 8)]
+    runs = []
+    for family, features, components in points:
+        architecture = Architecture(family, components, features, layers=LAYERS)
+        calls = {"vmonf": partial(our_sampler(architecture), TIMED_SAMPLES)}
+        if find_spec("zuko") and components in ZUKO_COMPONENTS:
+            calls["zuko loop"] = partial(zuko_sampler(architecture), TIMED_SAMPLES)
+        times = common.time_in_turn(calls, arguments.repeats, least_seconds=0.02)
+        rate = {
+            name: TIMED_SAMPLES / common.spread(seconds)["median"]
+            for name, seconds in times.items()
+        }
+        if find_spec("flowjax") and components in FLOWJAX_COMPONENTS and not arguments.quick:
+            point = {"family": family, "components": components, "features": features}
+            rate |= common.in_fresh_process(arguments, point)
+        run = {
+            "family": family,
+            "features": features,
+            "components": components,
+            "samples_per_second": rate,
+            "seconds": {name: common.spread(seconds) for name, seconds in times.items()},
+        }
+        shown = "  ".join(f"{name} {value:,.0f}" for name, value in rate.items())
+        print(f"{family:8} D = {features:2} K = {components:3}: samples/s  {shown}", flush=True)
+        runs.append(run)
+    return runs
+
+
+def flowjax_rate(family: str, components: int, features: int) -> dict[str, float]:
+    """In this process, since the threads of jax slow down whatever else is timed in it."""
+    sample = flowjax_sampler(Architecture(family, components, features, layers=LAYERS))
+    times = common.time_in_turn({"": partial(sample, FLOWJAX_SAMPLES)}, repeats=3, least_seconds=0)
+    return {"flowjax VmapMixture": FLOWJAX_SAMPLES / common.spread(times[""])["median"]}
+
+
+def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory against the number of samples, and against K, a process for each figure."""
+    points = [
+        *(("vmonf", f, 8, n) for f, n in product(("realnvp", "nsf"), MEMORY_SAMPLES)),
+        *(("vmonf", "realnvp", components, 100_000) for components in MEMORY_COMPONENTS),
+        ("flowjax VmapMixture", "realnvp", 8, MEMORY_SAMPLES[0]),
+    ]
+    runs = []
+    for contestant, family, components, n_samples in points[:1] if arguments.quick else points:
+        if find_spec(CONTESTANTS[contestant]) is None:
+            continue
+        point = {
+            "contestant": contestant,
+            "family": family,
+            "components": components,
+            "n_samples": n_samples,
+        }
+        run = point | common.in_fresh_process(arguments, point)
+        print(
+            f"{contestant} {family}, K = {components}, {n_samples:,} samples: peak "
+            f"{run['peak_mebibytes']:.0f} MiB, output {run['output_mebibytes']:.1f} MiB",
+            flush=True,
+        )
+        runs.append(run)
+    return runs
+
+
+def measure_memory(
+    contestant: str, family: str, components: int, n_samples: int
+) -> dict[str, float]:
+    """Peak memory of one call, in this process."""
+    architecture = Architecture(family, components, MEMORY_FEATURES, layers=LAYERS)
+    if contestant == "vmonf":
+        sample = our_sampler(architecture)
+        sample(16)  # what libraries load late is then there
+    else:
+        sample = flowjax_sampler(architecture)
+        sample(n_samples)  # which compiles
+    peak = common.peak_memory(lambda: sample(n_samples))
+    # Doubles, and the number of the component.
+    output = 8 * n_samples * (MEMORY_FEATURES + 1)
+    return {"peak_mebibytes": peak, "output_mebibytes": output / 2**20}
+
+
+def page(document: Mapping[str, Any]) -> list[str]:
+    """What stands between the page's marks."""
+    rate_runs, memory_runs = document["rates"], document["memory"]
+    lines = [
+        common.source(document, "sampling"),
+        "",
+        f"Samples per second, {TIMED_SAMPLES:,} at once ({FLOWJAX_SAMPLES:,} of flowjax):",
+        "",
+        f"| family | D | K | {' | '.join(CONTESTANTS)} |",
+        "|---" * (3 + len(CONTESTANTS)) + "|",
+    ]
+    for run in rate_runs:
+        cells = [
+            f"{run['samples_per_second'][name]:,.0f}"
+            if name in run["samples_per_second"]
+            else common.why_missing(document, library)
+            for name, library in CONTESTANTS.items()
+        ]
+        lines.append(
+            f"| {run['family']} | {run['features']} | {run['components']} | {' | '.join(cells)} |"
+        )
+    lines += [
+        "",
+        f"Memory above what the process held before the call, D = {MEMORY_FEATURES}:",
+        "",
+        "| library | family | K | samples | peak, MiB | output, MiB |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {run['contestant']} | {run['family']} | {run['components']} | {run['n_samples']:,} "
+        f"| {run['peak_mebibytes']:.0f} | {run['output_mebibytes']:.1f} |"
+        for run in memory_runs
+    ]
+    return lines
+
+
+def main() -> None:
+    """Run, print, and write the results file."""
+    arguments = common.parse_arguments(
+        __doc__, "sampling", add=lambda parser: parser.set_defaults(repeats=3)
+    )
+    if arguments.point:
+        measure = measure_memory if "n_samples" in arguments.point else flowjax_rate
+        print(json.dumps(measure(**arguments.point)))
+        return
+    if not arguments.write_page:
+        common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
+    lines = page(json.loads(arguments.out.read_text()))
+    if arguments.write_page:
+        common.write_page("sampling", lines, arguments.page)
+    else:
+        print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Scoring and clustering: rows per second, and memory against the number of rows.
+
+    python benchmarks/scoring.py [--threads N]
+    python benchmarks/scoring.py --write-page    # the page's table, from the results file
+
+The density of a row (`score_samples`), its cluster by the network q (`predict`) and by the
+flows (`predict(method="exact")`), beside scikit-learn's `GaussianMixture` of as many
+components and full covariances, and beside a Python loop over as many flows of zuko, on the
+same rows. Memory is the largest resident set during the call, less what the process held
+before, the table included; each figure comes from a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from peers import Architecture, ZukoLoop
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from vmonf import FlowMixture
+
+FAMILIES = ("realnvp", "maf", "nsf")
+#: Rows that are timed, for each K.
+TIMED_ROWS = {5: 10_000, 50: 4_000}
+FEATURES = (2, 16)
+MEMORY_ROWS = (10_000, 100_000, 1_000_000)
+METHODS: dict[str, Callable[[FlowMixture, np.ndarray], np.ndarray]] = {
+    "score_samples": FlowMixture.score_samples,
+    "predict": FlowMixture.predict,
+    "predict, exact": partial(FlowMixture.predict, method="exact"),
+}
+
+PEERS = ("zuko loop", "GaussianMixture score_samples", "GaussianMixture predict")
+
+
+def rows_of(n_rows: int, n_features: int) -> np.ndarray:
+    """Standard normal rows: what they are makes no difference to the work."""
+    return np.random.default_rng(0).standard_normal((n_rows, n_features))
+
+
+def fitted(family: str, components: int, features: int) -> FlowMixture:
+    """Trained for an epoch on few rows: its weights are poor, and as many as any other's."""
+    mixture = FlowMixture(
+        components, flow=family, max_epochs=1, validation_fraction=0, random_state=0
+    )
+    return mixture.fit(rows_of(4 * components - 1, features))
+
+
+def gaussian_calls(components: int, X: np.ndarray) -> dict[str, Callable[[], object]]:
+    """What scikit-learn's mixture does with the rows."""
+    mixture = GaussianMixture(components, max_iter=2, init_params="random_from_data")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.set_params(random_state=0).fit(X)
+    return {
+        "GaussianMixture score_samples": lambda: mixture.score_samples(X),
+        "GaussianMixture predict": lambda: mixture.predict(X),
+    }
+
+
+def zuko_calls(family: str, components: int, X: np.ndarray) -> dict[str, Callable[[], object]]:
+    """The density by a loop over zuko's flows, of as many layers as ours."""
+    if find_spec("zuko") is None:
+        return {}
+    layers = FlowMixture().n_layers
+    loop = ZukoLoop(Architecture(family, components, X.shape[1], layers=layers), learning_rate=0.0)
+    x = loop.rows(X)
+    return {"zuko loop": lambda: np.logaddexp.reduce(loop.log_joint(x), axis=1)}
+
+
+def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows per second of every contestant, for every K, D and family."""
+    sizes = [(5, 2)] if arguments.quick else list(product(TIMED_ROWS, FEATURES))
+    families = FAMILIES[:1] if arguments.quick else FAMILIES
+    runs = []
+    for (components, features), family in product(sizes, families):
+        X = rows_of(TIMED_ROWS[components], features)
+        mixture = fitted(family, components, features)
+        calls = {
+            **{name: partial(method, mixture, X) for name, method in METHODS.items()},
+            **gaussian_calls(components, X),
+            **zuko_calls(family, components, X),
+        }
+        repeats = 1 if arguments.quick else arguments.repeats
+        times = common.time_in_turn(calls, repeats, least_seconds=0.05)
+        run = {
+            "family": family,
+            "components": components,
+            "features": features,
+            "rows": len(X),
+            "rows_per_second": {
+                name: len(X) / common.spread(seconds)["median"] for name, seconds in times.items()
+            },
+            "seconds": {name: common.spread(seconds) for name, seconds in times.items()},
+        }
+        shown = "  ".join(f"{name} {rate:,.0f}" for name, rate in run["rows_per_second"].items())
+        print(f"{family:8} K = {components}, D = {features}: rows/s  {shown}", flush=True)
+        runs.append(run)
+    return runs
+
+
+def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory against the number of rows, a process for each figure."""
+    points = [(5, 2, method, rows) for method, rows in product(METHODS, MEMORY_ROWS)]
+    points += [(50, 16, "score_samples", rows) for rows in MEMORY_ROWS[:2]]
+    if arguments.quick:
+        points = points[:2]
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for components, features, method, rows in points:
+            path = Path(folder, f"{components}.vmonf")
+            if not path.exists():
+                fitted("realnvp", components, features).save(path)
+            point = {"model": str(path), "method": method, "rows": rows}
+            run = {
+                "method": method,
+                "components": components,
+                "features": features,
+                "rows": rows,
+                **common.in_fresh_process(arguments, point),
+            }
+            print(
+                f"{method}, K = {components}, D = {features}, {rows:,} rows: "
+                f"peak {run['peak_mebibytes']:.0f} MiB, input and output "
+                f"{run['input_and_output_mebibytes']:.1f} MiB",
+                flush=True,
+            )
+            runs.append(run)
+    return runs
+
+
+def measure_memory(model: str, method: str, rows: int) -> dict[str, float]:
+    """Peak memory of one call, in this process."""
+    mixture = FlowMixture.load(model)
+    X = rows_of(rows, mixture.n_features_in_)
+    METHODS[method](mixture, X[:16])  # what libraries load late is then there
+    peak = common.peak_memory(lambda: METHODS[method](mixture, X))
+    return {"peak_mebibytes": peak, "input_and_output_mebibytes": (X.nbytes + 8 * rows) / 2**20}
+
+
+def page(document: Mapping[str, Any]) -> list[str]:
+    """What stands between the page's marks."""
+    rate_runs, memory_runs = document["rates"], document["memory"]
+    names = [*METHODS, *PEERS]
+    lines = [
+        common.source(document, "scoring"),
+        "",
+        "Rows per second:",
+        "",
+        "| family | K | D | " + " | ".join(names) + " |",
+        "|---" * (3 + len(names)) + "|",
+    ]
+    for run in rate_runs:
+        rate = run["rows_per_second"]
+        cells = [
+            f"{rate[name]:,.0f}" if name in rate else common.why_missing(document, "zuko")
+            for name in names
+        ]
+        lines.append(
+            f"| {run['family']} | {run['components']} | {run['features']} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    lines += [
+        "",
+        "Memory above what the process held before the call, realnvp:",
+        "",
+        "| call | K | D | rows | peak, MiB | input and output, MiB |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {run['method']} | {run['components']} | {run['features']} | {run['rows']:,} "
+        f"| {run['peak_mebibytes']:.0f} | {run['input_and_output_mebibytes']:.1f} |"
+        for run in memory_runs
+    ]
+    return lines
+
+
+def main() -> None:
+    """Run, print, and write the results file."""
+    arguments = common.parse_arguments(
+        __doc__, "scoring", add=lambda parser: parser.set_defaults(repeats=3)
+    )
+    if arguments.point:
+        print(json.dumps(measure_memory(**arguments.point)))
+        return
+    if not arguments.write_page:
+        common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
+    lines = page(json.loads(arguments.out.read_text()))
+    if arguments.write_page:
+        common.write_page("scoring", lines, arguments.page)
+    else:
+        print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How long until something happens: imports, the command's help, the first step of a fit.
+
+    python benchmarks/startup.py [--threads N]
+    python benchmarks/startup.py --write-page    # the page's table, from the results file
+
+Each figure is of fresh processes, taken in turn. Commands are timed from outside, the start
+of Python included. The fit is timed from within, on the pinwheel's 1,000 rows of 2 features
+with K = 5 and defaults, from the call: until the objective of its first batch is known, and
+until it returns. It is the first call of its process, so that what libraries load late counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import common
+
+from vmonf import FlowMixture
+from vmonf.data import Pinwheel
+from vmonf.training import Objective
+
+COMPONENTS = 5
+ROWS_A_COMPONENT = 200
+COMMANDS = {
+    "python, nothing imported": ("-c", "pass"),
+    "import vmonf": ("-c", "import vmonf"),
+    "vmonf --help": ("-m", "vmonf.cli", "--help"),
+    "from vmonf import FlowMixture": ("-c", "from vmonf import FlowMixture"),
+    "import torch": ("-c", "import torch"),
+    "import sklearn.mixture": ("-c", "import sklearn.mixture"),
+    "import zuko": ("-c", "import zuko"),
+    "import flowjax": ("-c", "import flowjax.flows"),
+}
+#: A quick run has no more of them than these.
+QUICK = ("python, nothing imported", "import vmonf", "vmonf --help")
+PEERS = ("zuko", "flowjax")
+FIT = {
+    "to_first_step": "from `fit` to the first step",
+    "to_end": "from `fit` to its end",
+}
+
+
+def is_installed(command: Sequence[str]) -> bool:
+    """Whether the library that a command imports is there."""
+    return all(find_spec(name) for name in PEERS if name in command[-1])
+
+
+def seconds_of_fit() -> dict[str, float]:
+    """A fit in this process."""
+    X, _ = Pinwheel().sample(ROWS_A_COMPONENT, random_state=0)
+    with common.watched(Objective, "__call__") as objectives:
+        began = time.perf_counter()
+        FlowMixture(COMPONENTS, random_state=0).fit(X)
+        ended = time.perf_counter()
+    return {"to_first_step": objectives[0][1] - began, "to_end": ended - began}
+
+
+def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Seconds of everything, in turn."""
+    commands = {
+        name: partial(
+            subprocess.run, [sys.executable, *command], check=True, stdout=subprocess.DEVNULL
+        )
+        for name, command in COMMANDS.items()
+        if is_installed(command) and (name in QUICK or not arguments.quick)
+    }
+    times: dict[str, list[float]] = {name: [] for name in (*commands, *FIT.values())}
+    for _ in range(1 if arguments.quick else arguments.repeats):
+        for name, command in commands.items():
+            times[name].append(common.seconds_of(command))
+        fit = common.in_fresh_process(arguments, {"fit": 1})
+        for name, title in FIT.items():
+            times[title].append(fit[name])
+    spreads = {name: common.spread(seconds) for name, seconds in times.items()}
+    for name, seconds in spreads.items():
+        print(f"{name:32} {seconds['median']:.2f} s", flush=True)
+    return spreads
+
+
+def page(document: Mapping[str, Any]) -> list[str]:
+    """What stands between the page's marks."""
+    lines = [
+        common.source(document, "startup"),
+        "",
+        "| what | seconds, median | lowest to highest |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {of['median']:.2f} | {of['low']:.2f} to {of['high']:.2f} |"
+        for name, of in document["seconds"].items()
+    ]
+    lines += [
+        f"| import {library} | not installed | |"
+        for library in PEERS
+        if library not in document["versions"]
+    ]
+    return lines
+
+
+def main() -> None:
+    """Run, print, and write the results file."""
+    arguments = common.parse_arguments(
+        __doc__, "startup", add=lambda parser: parser.set_defaults(repeats=7)
+    )
+    if arguments.point:
+        print(json.dumps(seconds_of_fit()))
+        return
+    if not arguments.write_page:
+        common.write_results(arguments, seconds=run(arguments))
+    lines = page(json.loads(arguments.out.read_text()))
+    if arguments.write_page:
+        common.write_page("startup", lines, arguments.page)
+    else:
+        print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -355,15 +355,24 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + self.n_init)
         train, held_out = self._split(rows, np.random.default_rng(seeds[0]))
+        shift, scale = units
+        start_rows = StartRows(
+            (rows.X - shift) / scale, rows.weight, rows.component, self._clusters(rows)
+        )
+        data = _Data(rows.weight, units, start_rows, self._tensors(rows), train, held_out)
+        starter = GaussianStarter(
+            self.n_components_, self._fixed_weights(), self._centres(shift, scale)
+        )
         best: _Fit | None = None
         for restart, seed in enumerate(seeds[1:]):
             try:
-                fitted = self._fit_once(rows, units, train, held_out, restart, int(seed))
+                fitted = self._fit_once(data, starter, restart, int(seed))
             except TrainingError as error:
                 if best is None:
                     raise
                 warnings.warn(f"Start {restart + 1} was given up: {error}", stacklevel=2)
                 continue
+            starter = dataclasses.replace(starter, shrinkage=fitted.shrinkage)  # chosen once
             if best is None or fitted.score > best.score:
                 best = fitted
             if fitted.result.interrupted:
@@ -392,49 +401,34 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
         return clusters
 
-    def _fit_once(
-        self,
-        rows: DistinctRows,
-        units: tuple[Array, Array],
-        train: IntArray,
-        held_out: IntArray,
-        restart: int,
-        seed: int,
-    ) -> _Fit:
+    def _fit_once(self, data: _Data, starter: GaussianStarter, restart: int, seed: int) -> _Fit:
         random = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
-        shift, scale = units
-        start_rows = StartRows(
-            (rows.X - shift) / scale, rows.weight, rows.component, self._clusters(rows)
-        )
-        starter = GaussianStarter(
-            self.n_components_, self._fixed_weights(), self._centres(shift, scale)
-        )
-        clusters, mixture = starter.fit(start_rows.take(train), random)
+        units, tensors, held_out = data.units, data.tensors, data.held_out
+        clusters, mixture = starter.fit(data.start_rows.take(data.train), random)
         # Where rows are ample, flows find the shape of hard clusters by themselves, while
         # expectation maximisation has bent them towards what Gaussians can say.
-        ample = starter.is_ample(len(train), self.n_features_in_)
+        ample = starter.is_ample(len(data.train), self.n_features_in_)
         model = self._build(clusters if ample else mixture, units, generator)
-        tensors = self._tensors(rows)
         keep_freed_memory()
         # Each weight meets each row of a batch once.
         with threads_for(self.batch_size * sum(p.numel() for p in model.parameters())):
-            result = self._train(model, tensors, train, held_out, restart, generator)
-            judged = held_out if len(held_out) else train
-            floor = mixture.log_prob(start_rows.Z[judged]) - np.log(scale).sum()
-            score, _ = _mean_and_error(floor, rows.weight[judged])
+            result = self._train(model, data, restart, generator)
+            judged = held_out if len(held_out) else data.train
+            floor = mixture.log_prob(data.start_rows.Z[judged]) - np.log(units[1]).sum()
+            score, _ = _mean_and_error(floor, data.weight[judged])
             gain, gain_error = math.nan, math.nan
             if result.history:
                 x = tensors.x[torch.from_numpy(judged)]
                 log_prob = in_parts(model.log_prob, x, model.rows_at_once).cpu().numpy()
-                gain, gain_error = _mean_and_error(log_prob - floor, rows.weight[judged])
+                gain, gain_error = _mean_and_error(log_prob - floor, data.weight[judged])
             if gain > STANDARD_ERRORS_OF_GAIN * gain_error or (
                 result.history and not len(held_out)
             ):
                 score += gain
             else:
                 # The Gaussian mixture, then, but of all rows: none need be held out from it.
-                mixture = starter.refit(start_rows, mixture) if len(held_out) else mixture
+                mixture = starter.refit(data.start_rows, mixture) if len(held_out) else mixture
                 model = self._build(mixture, units, generator)
                 warm_up_posterior(model, tensors, generator)
                 result.best_epoch = 0
@@ -442,14 +436,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
 
     def _train(
-        self,
-        model: MixtureModel,
-        tensors: Rows,
-        train: IntArray,
-        held_out: IntArray,
-        restart: int,
-        generator: torch.Generator,
+        self, model: MixtureModel, data: _Data, restart: int, generator: torch.Generator
     ) -> TrainingResult:
+        tensors, train, held_out = data.tensors, data.train, data.held_out
         if self.max_epochs == 0 or not (len(held_out) or self.validation_fraction == 0):
             return TrainingResult()
         training = Training(
@@ -855,6 +844,21 @@ RESULTS = (
     "gain_error_",
     "shrinkage_",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What all restarts share."""
+
+    weight: Array
+    #: Shift and scale.
+    units: tuple[Array, Array]
+    #: Standardised, for the Gaussian mixture.
+    start_rows: StartRows
+    #: In the user's units, for the flows.
+    tensors: Rows
+    train: IntArray
+    held_out: IntArray
 
 
 @dataclasses.dataclass

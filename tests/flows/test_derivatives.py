@@ -9,7 +9,6 @@ from torch.func import functional_call, grad, jacrev, vmap
 
 from vmonf.flows.autoregressive import MaskedAutoregressive
 from vmonf.flows.bijections import Affine
-from vmonf.flows.networks import ComponentMLP
 from vmonf.flows.perceptron import BLOCK_WIDTH
 
 
@@ -107,22 +106,29 @@ class TestBlocks:
             assert (covered >= linear.mask).all()
 
     def test_values_and_gradients_are_those_of_the_plain_formula(self, layer):
-        network: ComponentMLP = layer.network
         x = torch.randn(2, 6, len(layer.order), dtype=torch.float64)
-        parameters = {name: p.detach() for name, p in network.named_parameters()}
-        way = torch.randn(2, 6, 2 * len(layer.order), dtype=torch.float64)
+        parameters = {name: p.detach() for name, p in layer.named_parameters()}
+        way = torch.randn(2, 6, len(layer.order), dtype=torch.float64)
 
         def scalar(parameters, x):
-            return (functional_call(network, parameters, (x,)) * way).sum()
+            z, log_det = functional_call(layer, parameters, (x,))
+            return (z * way).sum() + log_det[0].sum()
 
         expected, expected_x = grad(scalar, argnums=(0, 1))(parameters, x)
         own = x.clone().requires_grad_()
         gradients = torch.autograd.grad(
-            (network(own) * way).sum(), [own, *dict(network.named_parameters()).values()]
+            scalar(dict(layer.named_parameters()), own),
+            [own, *dict(layer.named_parameters()).values()],
         )
         torch.testing.assert_close(gradients[0], expected_x)
         for name, gradient in zip(parameters, gradients[1:], strict=True):
             torch.testing.assert_close(gradient, expected[name])
+
+    def test_the_network_alone_gives_the_same_with_and_without_gradient(self, layer):
+        x = torch.randn(2, 6, len(layer.order), dtype=torch.float64)
+        with torch.no_grad():
+            own = layer.network(x)
+        torch.testing.assert_close(layer.network(x.requires_grad_()).detach(), own)
 
 
 def test_masked_weights_stay_zero_in_training(make_flows):

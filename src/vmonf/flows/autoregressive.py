@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vmonf.flows.bijections import Bijection
+from vmonf.flows.conditioned import Layer, transform
 from vmonf.flows.networks import ComponentMLP, autoregressive_masks
 from vmonf.flows.transform import Transform
 
@@ -59,8 +60,8 @@ class MaskedAutoregressive(Transform):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Transform all features at once; see `Transform.forward`."""
-        z, log_slopes = self.bijection.forward(x, self.network(x))
-        return z, log_slopes.sum(dim=-1)
+        layer = Layer(slice(None), slice(None), self.bijection, self.network.wiring)
+        return transform(x, layer, self.network.tensors)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Recover one feature after the other; see `Transform.inverse`."""

@@ -6,13 +6,13 @@ autoregressive conditioner does. All-zero parameters give the identity.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vmonf.flows.affine import AffineForward, affine
-from vmonf.flows.spline import rational_quadratic_spline
-from vmonf.flows.transform import in_function_transform
+from vmonf.flows.affine import affine, affine_backward, affine_forward
+from vmonf.flows.spline import rational_quadratic_spline, spline_backward, spline_forward
 
 LOG_SLOPE_LIMIT = math.log(1e3)
 
@@ -48,6 +48,29 @@ class Bijection(ABC):
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `forward`; the log-derivatives are those of the inverse map."""
 
+    @abstractmethod
+    def evaluate(
+        self, x: Tensor, parameters: Tensor, out: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`forward` without autograd, features before rows: (K, D, B), (K, D * n_parameters, B).
+
+        The values go to `out`; the log-derivatives come back, and what `gradients` needs.
+        """
+
+    @abstractmethod
+    def gradients(
+        self,
+        x: Tensor,
+        kept: Sequence[Tensor],
+        grad_z: Tensor,
+        grad_log_slopes: Tensor,
+        out: Tensor,
+    ) -> Tensor:
+        """Gradient of the parameters, (K, D * n_parameters, B); that of x goes to `out`.
+
+        The gradient of the log-derivatives may be (K, 1, B), one for all features.
+        """
+
 
 class Affine(Bijection):
     """z = x exp(s) + t, with s soft-clipped to +-log 1000.
@@ -63,16 +86,32 @@ class Affine(Bijection):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Z = x exp(s) + t; see `Bijection.forward`."""
-        if in_function_transform():
-            return affine(x, parameters)
-        z, log_scale = AffineForward.apply(x, parameters)  # type: ignore[no-untyped-call]
-        return z, log_scale
+        return affine(x, parameters)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """X = (z - t) exp(-s); see `Bijection.inverse`."""
         shift, raw_log_scale = parameters.chunk(2, dim=-1)
         log_scale = soft_clip(raw_log_scale, LOG_SLOPE_LIMIT)
         return (z - shift) * (-log_scale).exp(), -log_scale
+
+    def evaluate(
+        self, x: Tensor, parameters: Tensor, out: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Bijection.evaluate`."""
+        log_scale, *kept = affine_forward(x, parameters, out)
+        return log_scale, tuple(kept)
+
+    def gradients(
+        self,
+        x: Tensor,
+        kept: Sequence[Tensor],
+        grad_z: Tensor,
+        grad_log_slopes: Tensor,
+        out: Tensor,
+    ) -> Tensor:
+        """See `Bijection.gradients`."""
+        scale, softness = kept
+        return affine_backward(x, scale, softness, grad_z, grad_log_slopes, out)
 
 
 class RationalQuadraticSpline(Bijection):
@@ -103,3 +142,24 @@ class RationalQuadraticSpline(Bijection):
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Solve the quadratic of the bin that z falls in; see `Bijection.inverse`."""
         return rational_quadratic_spline(z, parameters, self.bound, inverse=True)
+
+    def evaluate(
+        self, x: Tensor, parameters: Tensor, out: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Bijection.evaluate`."""
+        log_slopes, bins = spline_forward(x, parameters, self.bound, out)
+        return log_slopes, (parameters, bins)
+
+    def gradients(
+        self,
+        x: Tensor,
+        kept: Sequence[Tensor],
+        grad_z: Tensor,
+        grad_log_slopes: Tensor,
+        out: Tensor,
+    ) -> Tensor:
+        """See `Bijection.gradients`."""
+        parameters, bins = kept
+        return spline_backward(
+            x, parameters, bins, self.bound, grad_z, grad_log_slopes.expand_as(x), out
+        )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vmonf.flows.bijections import Bijection
+from vmonf.flows.conditioned import Layer, join, transform
 from vmonf.flows.networks import ComponentMLP
 from vmonf.flows.transform import Transform
 
@@ -42,30 +43,25 @@ class Coupling(Transform):
     ) -> None:
         super().__init__()
         self.bijection = bijection
-        self.reverse = reverse and n_features > 1
-        self.n_first = n_features // 2
-        n_second = n_features - self.n_first
-        n_pass, n_moved = (n_second, self.n_first) if self.reverse else (self.n_first, n_second)
+        n_first = n_features // 2
+        halves = slice(0, n_first), slice(n_first, n_features)
+        self.reverse = reverse and n_features > 1  # a single feature has none to pass
+        self.given, self.moved = halves[::-1] if self.reverse else halves
+        n_given, n_moved = (half.stop - half.start for half in (self.given, self.moved))
         self.network = ComponentMLP(
-            n_components, n_pass, n_moved * bijection.n_parameters, hidden, generator=generator
+            n_components, n_given, n_moved * bijection.n_parameters, hidden, generator=generator
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Transform one part; see `Transform.forward`."""
-        passed, moved = self._split(x)
-        moved, log_slopes = self.bijection.forward(moved, self.network(passed))
-        return self._join(passed, moved), log_slopes.sum(dim=-1)
+        return transform(x, self._layer, self.network.tensors)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Undo it: the passed part is still there; see `Transform.inverse`."""
-        passed, moved = self._split(z)
-        moved, log_slopes = self.bijection.inverse(moved, self.network(passed))
-        return self._join(passed, moved), log_slopes.sum(dim=-1)
+        given = z[..., self.given]
+        moved, log_slopes = self.bijection.inverse(z[..., self.moved], self.network(given))
+        return join(given, moved, self._layer), log_slopes.sum(dim=-1)
 
-    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = values[..., : self.n_first], values[..., self.n_first :]
-        return (second, first) if self.reverse else (first, second)
-
-    def _join(self, passed: Tensor, moved: Tensor) -> Tensor:
-        parts = (moved, passed) if self.reverse else (passed, moved)
-        return torch.cat([part.mT for part in parts], dim=-2).mT
+    @property
+    def _layer(self) -> Layer:
+        return Layer(self.given, self.moved, self.bijection, self.network.wiring)

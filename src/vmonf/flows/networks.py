@@ -8,10 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vmonf.flows.perceptron import BLOCK_WIDTH, Perceptrons, blocks_of, perceptrons
+from vmonf.flows.perceptron import BLOCK_WIDTH, Wiring, blocks_of, forward_pass, perceptrons
 from vmonf.flows.transform import in_function_transform
-
-INPUT_LIMIT = 10.0
 
 
 class ComponentLinear(nn.Module):
@@ -99,23 +97,32 @@ class ComponentMLP(nn.Module):
         )
         cast(ComponentLinear, self.layers[-1]).zero()  # so that a fresh flow is the identity
 
+    @property
+    def wiring(self) -> Wiring:
+        """Masks and blocks of the layers."""
+        layers = [cast(ComponentLinear, layer) for layer in self.layers]
+        return Wiring([layer.mask for layer in layers], [layer.blocks for layer in layers])
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All weights, then all biases; inside of a `functional_call` those that it puts in."""
+        return [getattr(layer, name) for name in ("weight", "bias") for layer in self.layers]
+
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
-        layers = [cast(ComponentLinear, layer) for layer in self.layers]
-        weights: list[Tensor] = [layer.weight for layer in layers]
-        biases: list[Tensor] = [layer.bias for layer in layers]
-        masks = [layer.mask for layer in layers]
-        blocks = [layer.blocks for layer in layers]
+        wiring, tensors = self.wiring, self.tensors
         if columns is not None:
-            weights[-1], biases[-1] = weights[-1][..., columns], biases[-1][..., columns]
-            masks[-1] = None if masks[-1] is None else masks[-1][:, columns]
-            blocks[-1] = None
-        if in_function_transform():
-            return perceptrons(x, INPUT_LIMIT, masks, (*weights, *biases))
-        output: Tensor = Perceptrons.apply(  # type: ignore[no-untyped-call]
-            x, INPUT_LIMIT, masks, blocks, *weights, *biases
-        )
-        return output
+            n_layers, mask = len(self.layers), wiring.masks[-1]
+            tensors[n_layers - 1] = tensors[n_layers - 1][..., columns]
+            tensors[-1] = tensors[-1][..., columns]
+            wiring = Wiring(
+                [*wiring.masks[:-1], None if mask is None else mask[:, columns]],
+                [*wiring.blocks[:-1], None],
+            )
+        if torch.is_grad_enabled() or in_function_transform():
+            return perceptrons(x, wiring, tensors)
+        values, _ = forward_pass(x.mT, wiring, tensors)
+        return values.mT
 
 
 def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor) -> list[Tensor]:

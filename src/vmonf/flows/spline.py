@@ -56,22 +56,73 @@ def rational_quadratic_spline(
     return outputs, log_derivatives
 
 
+def spline_forward(
+    values: Tensor, parameters: Tensor, bound: float, out: Tensor, *, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The same without autograd, features first: values (K, D, B), parameters (K, P * D, B).
+
+    The outputs go to `out`; the log-derivatives (K, D, B) come back, and the bins.
+    """
+    rows = values.flatten(start_dim=1)
+    outputs = out.view(rows.shape)
+    own = _parameters_first(parameters, values.shape[1])
+    log_slopes = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    bins = rows.new_empty(_BIN_SIZE, *rows.shape)
+    evaluate = _inverse if inverse else _forward
+    for block, scratch in _blocks(rows, len(own)):
+        outputs[block], log_slopes[block] = evaluate(
+            rows[block], own[:, *block], bound, scratch, bins[:, *block]
+        )
+    return log_slopes.view(values.shape), bins
+
+
+def spline_backward(
+    x: Tensor,
+    parameters: Tensor,
+    bins: Tensor,
+    bound: float,
+    grad_outputs: Tensor,
+    grad_log_slopes: Tensor,
+    out: Tensor,
+    *,
+    inverse: bool = False,
+) -> Tensor:
+    """Gradient of the parameters (K, P * D, B); that of the values goes to `out`.
+
+    x are values, or outputs of the inverse.
+    """
+    rows = x.flatten(start_dim=1)
+    grad_rows = out.view(rows.shape)
+    own = _parameters_first(parameters, x.shape[1])
+    grads = grad_outputs.flatten(start_dim=1), grad_log_slopes.flatten(start_dim=1)
+    grad_parameters = torch.empty_like(parameters, memory_format=torch.contiguous_format)
+    grad_own = _parameters_first(grad_parameters, x.shape[1])
+    for block, scratch in _blocks(rows, len(own)):
+        grad_rows[block] = _gradients(
+            rows[block],
+            own[:, *block],
+            bins[:, *block],
+            grads[0][block],
+            grads[1][block],
+            bound,
+            inverse,
+            scratch,
+            out=grad_own[:, *block],
+        )
+    return grad_parameters
+
+
 class _Spline(Function):
-    """Blocks of values one after the other, and their gradients likewise."""
+    """The spline on its own, with the layout of `Transform`."""
 
     @staticmethod
     def forward(
         values: Tensor, parameters: Tensor, bound: float, inverse: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n_parameters = parameters.shape[-1] // values.shape[-1]
-        rows, own = _rows_last(values), _parameters_first(parameters, n_parameters)
-        outputs, log_slopes = torch.empty_like(rows), torch.empty_like(rows)
-        bins = rows.new_empty(_BIN_SIZE, *rows.shape)
-        evaluate = _inverse if inverse else _forward
-        for block, scratch in _blocks(rows, n_parameters):
-            outputs[block], log_slopes[block] = evaluate(
-                rows[block], own[:, *block], bound, scratch, bins[:, *block]
-            )
+        outputs = torch.empty_like(_rows_last(values), memory_format=torch.contiguous_format)
+        log_slopes, bins = spline_forward(
+            _rows_last(values), _rows_last(parameters), bound, outputs, inverse=inverse
+        )
         return _rows_first(outputs, values), _rows_first(log_slopes, values), bins
 
     @staticmethod
@@ -96,51 +147,39 @@ class _Spline(Function):
                 x, parameters, grad_outputs, grad_log_slopes, ctx.bound, ctx.inverse
             )
             return *by_autograd, None, None
-        n_parameters = parameters.shape[-1] // x.shape[-1]
-        rows, own = _rows_last(x), _parameters_first(parameters, n_parameters)
-        grads = _rows_last(grad_outputs), _rows_last(grad_log_slopes)
-        grad_rows = torch.empty_like(rows)
-        grad_own = rows.new_empty(len(rows), n_parameters, rows.shape[1])
-        for block, scratch in _blocks(rows, n_parameters):
-            grad_rows[block] = _gradients(
-                rows[block],
-                own[:, *block],
-                bins[:, *block],
-                grads[0][block],
-                grads[1][block],
-                ctx.bound,
-                ctx.inverse,
-                scratch,
-                out=grad_own.transpose(0, 1)[:, *block],
-            )
-        return _rows_first(grad_rows, x), _rows_first(grad_own, parameters), None, None
+        rows = _rows_last(x)
+        grad_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
+        grad_parameters = spline_backward(
+            rows,
+            _rows_last(parameters),
+            bins,
+            ctx.bound,
+            _rows_last(grad_outputs),
+            _rows_last(grad_log_slopes),
+            grad_rows,
+            inverse=ctx.inverse,
+        )
+        return _rows_first(grad_rows, x), _rows_first(grad_parameters, parameters), None, None
 
 
 # Layouts
 
 
-def _three_axes(values: Tensor) -> Tensor:
-    return values.flatten(end_dim=-3) if values.dim() > 2 else values.unsqueeze(0)
-
-
 def _rows_last(values: Tensor) -> Tensor:
-    """(..., B, D) values as (K, D * B)."""
-    transposed: Tensor = _three_axes(values).mT
-    return transposed.flatten(start_dim=1)
+    """(..., B, D) values as (K, D, B)."""
+    transposed: Tensor = values.mT if values.dim() > 2 else values.mT.unsqueeze(0)
+    return transposed.flatten(end_dim=-3)
 
 
-def _parameters_first(parameters: Tensor, n_parameters: int) -> Tensor:
-    """(..., B, P * D) parameters as (P, K, D * B), without a copy of a transposed tensor."""
-    transposed: Tensor = _three_axes(parameters).mT
-    by_feature: Tensor = transposed.unflatten(1, (n_parameters, -1))
-    return by_feature.flatten(start_dim=2).transpose(0, 1)
+def _rows_first(values: Tensor, like: Tensor) -> Tensor:
+    """Undo `_rows_last`."""
+    return values.mT.reshape(like.shape)
 
 
-def _rows_first(rows: Tensor, like: Tensor) -> Tensor:
-    """Undo `_rows_last`, or of (K, P, D * B) `_parameters_first`."""
-    n_rows, n_features = like.shape[-2:]
-    transposed: Tensor = rows.view(len(rows), n_features, n_rows).mT
-    return transposed.reshape(like.shape)
+def _parameters_first(parameters: Tensor, n_features: int) -> Tensor:
+    """(K, P * D, B) parameters of D features as (P, K, D * B)."""
+    by_parameter: Tensor = parameters.unflatten(1, (-1, n_features)).flatten(start_dim=2)
+    return by_parameter.transpose(0, 1)
 
 
 def _blocks(values: Tensor, n_parameters: int) -> Iterator[tuple[tuple[slice, slice], Tensor]]:

@@ -22,6 +22,7 @@ from vmonf import FlowMixture
 
 N_ARCS = 64
 SETTINGS = {"dense": None, "sparse": "auto"}
+MAX_EPOCHS = 100
 
 
 def arcs(n_rows: int, seed: int) -> np.ndarray:
@@ -129,7 +130,7 @@ def main() -> None:
     """Run, print, and write the results file."""
 
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--seeds", type=int, default=1)
+        parser.add_argument("--seeds", type=int, default=3)
 
     arguments = common.parse_arguments(__doc__, "many_components", add=add)
     if arguments.write_page:
@@ -144,7 +145,7 @@ def main() -> None:
     else:
         runs = []
         for seed in range(arguments.seeds):
-            runs += quality(25_600, 25_600, max_epochs=60, seed=seed)
+            runs += quality(25_600, 25_600, max_epochs=MAX_EPOCHS, seed=seed)
         results = {"epochs": epochs(25_600, n_epochs=6), "quality": runs}
     common.write_results(arguments, **results)
 

@@ -22,9 +22,19 @@ SMALLEST_GRADIENT = 1e-20
 
 
 def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, n_rows: int) -> Tensor:
-    """Evaluate a function of rows without gradient, `n_rows` at a time."""
+    """Evaluate a function of rows without gradient, `n_rows` at a time.
+
+    What it gives goes to one tensor at once: many small results, each held beside what was
+    freed around it, would leave the memory full of holes.
+    """
+    parts = x.split(n_rows)
     with torch.no_grad():
-        return torch.cat([function(part) for part in x.split(n_rows)])
+        result = function(parts[0])
+        if len(parts) > 1:
+            first, result = result, result.new_empty(len(x), *result.shape[1:])
+            for place, part in zip(result.split(n_rows), parts, strict=True):
+                place.copy_(first if part is parts[0] else function(part))
+        return result
 
 
 class Terms(NamedTuple):

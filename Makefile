@@ -1,12 +1,13 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
+# make results   write docs/results.md from the results files of `vmonf reproduce`
 # make quality   measure the defaults' held-out quality; write the results file and the README's tables
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit bench quality clean
+.PHONY: demo test lint types unit bench quality results clean
 
 BENCHMARKS := step many_components time_to_quality scoring sampling growth startup
 
@@ -33,6 +34,9 @@ bench: .venv/.bench-installed
 quality: .venv/.demo-installed
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/quality.py --write-readme
+
+results: .venv/.demo-installed
+	$(BIN)/python docs/write_results.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -7,12 +7,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel, TwoCircles
 from vmonf.metrics import clustering_accuracy
+from vmonf.storage import ModelFileError
 from vmonf.training import TrainingError
 
 FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
@@ -390,6 +392,72 @@ def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
         mixture = FlowMixture(3, random_state=0, **QUICK | {"max_epochs": 9}).fit(X)
     assert mixture.n_epochs_ == 2
     assert np.isfinite(mixture.score(X))
+
+
+def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
+    X, _ = blobs
+    from vmonf.training import Training
+
+    monkeypatch.setattr("vmonf.checkpoint.INTERVAL", 0.0)
+    path = tmp_path / "fit.checkpoint"
+    settings = QUICK | {"max_epochs": 6, "random_state": 0}
+    whole = FlowMixture(3, **settings).fit(X)
+    epoch_of, seen = Training._epoch, []
+
+    def watched(self, epoch, began):
+        seen.append(epoch)
+        if seen == [1, 2, 3]:
+            raise KeyboardInterrupt
+        return epoch_of(self, epoch, began)
+
+    monkeypatch.setattr(Training, "_epoch", watched)
+    with pytest.warns(UserWarning, match="interrupted"):
+        FlowMixture(3, **settings, checkpoint=path).fit(X)
+    resumed = FlowMixture(3, **settings, checkpoint=path).fit(X)
+    assert seen == [1, 2, 3, 3, 4, 5, 6]
+    np.testing.assert_array_equal(resumed.score_samples(X), whole.score_samples(X))
+    np.testing.assert_array_equal(resumed.predict_proba(X), whole.predict_proba(X))
+    assert resumed.history_["elbo"] == whole.history_["elbo"]
+    resumed.save(tmp_path / "m.vmonf")
+    assert FlowMixture.load(tmp_path / "m.vmonf").checkpoint is None
+
+
+@pytest.mark.parametrize("change", ["rows", "settings", "seed"])
+def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
+    X, _ = blobs
+    path = tmp_path / "fit.checkpoint"
+    settings = QUICK | {"random_state": 0, "checkpoint": path}
+    FlowMixture(3, **settings).fit(X)
+    if change == "rows":
+        X = X + 1e-3
+    other = {"rows": {}, "settings": {"learning_rate": 0.01}, "seed": {"random_state": 1}}[change]
+    with pytest.raises(ModelFileError, match="another fit"):
+        FlowMixture(3, **settings | other).fit(X[::-1] if change == "rows" else X)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(ModelFileError, match="not a checkpoint file"):
+        FlowMixture(3, **settings).fit(X)
+
+
+def test_without_a_start_the_components_differ_by_chance_alone(blobs):
+    X, _ = blobs
+    settings = QUICK | {"validation_fraction": 0, "refine_posterior": False, "random_state": 0}
+    mixture = FlowMixture(3, **settings | {"init": "none", "temperature": (5.0, 1.0)}).fit(X)
+    first = FlowMixture(3, **settings | {"init": "none", "max_epochs": 1}).fit(X)
+    log_prob = first.component_log_prob(X)
+    assert not np.allclose(log_prob[:, 0], log_prob[:, 1])
+    means = first.model_.flows.whitening.mean.detach().numpy()[:, 0]
+    np.testing.assert_allclose(means, 0, atol=0.1)  # of all rows, but for a few steps
+    assert mixture.history_["temperature"][0] == 5.0
+    assert np.isfinite(mixture.score(X))
+
+
+def test_a_gaussian_is_kept_where_flows_without_a_start_gain_nothing(monkeypatch):
+    monkeypatch.setattr("vmonf.estimator.STANDARD_ERRORS_OF_GAIN", 1e9)
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    mixture = FlowMixture(2, init="none", random_state=0, **QUICK).fit(X)
+    assert mixture.best_epoch_ == 0
+    expected = multivariate_normal(X.mean(axis=0), np.cov(X.T, ddof=0)).logpdf(X)
+    assert mixture.score(X) == pytest.approx(expected.mean(), abs=0.02)
 
 
 # ------------------------------------------------------------------ sampling and files

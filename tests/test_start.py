@@ -168,3 +168,17 @@ def test_a_component_that_no_row_is_near_joins_the_others(random, shrinkage):
     _, start = GaussianStarter(3, init=centres, shrinkage=shrinkage).fit(rows_of(Z), random)
     assert np.isfinite(start.log_prob(Z)).all()
     assert (np.abs(start.means) < 3).all()
+
+
+def test_without_clusters_every_component_is_the_gaussian_of_all_rows(blobs, random):
+    Z, y = blobs
+    weight = np.linspace(0.5, 1.5, len(Z))
+    labelled = np.where(np.arange(len(Z)) < 20, y, -1)
+    starter = GaussianStarter(3, init="none", shrinkage=Shrinkage(0.0, 0.0))
+    clusters, mixture = starter.fit(rows_of(Z, labelled, weight), random)
+    for start in (clusters, mixture, starter.refit(rows_of(Z, labelled, weight), mixture)):
+        for c in range(3):
+            np.testing.assert_allclose(start.means[c], np.average(Z, axis=0, weights=weight))
+            expected = np.cov(Z.T, aweights=weight, ddof=0)
+            np.testing.assert_allclose(start.covariances[c], expected, rtol=1e-3)
+        np.testing.assert_allclose(start.weights, 1 / 3)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -22,6 +25,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from vmonf.checkpoint import Checkpoint
 from vmonf.flows import FAMILIES, build_flows
 from vmonf.flows.families import MIXINGS
 from vmonf.inputs import (
@@ -117,17 +121,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         the responsibilities.
     temperature : float or (float, float), default=1.0
         Divides the posterior's softmax input. A pair decays exponentially from the first to
-        the last; start well above 1 with ``init="random"``, as in the paper.
+        the last; start well above 1 with ``init="none"``, as in the paper.
     temperature_epochs : int or None, default=None
         Epochs the decay takes: half of `max_epochs` unless given.
-    init : {"kmeans", "random"} or array, default="kmeans"
+    init : {"kmeans", "random", "none"} or array, default="kmeans"
         Where the start's components are: k-means, K random rows, given centres of shape
         (K, D), or a given cluster for each row, of shape (n,), -1 where it is open. With
-        labels, each class starts at its own rows.
+        labels, each class starts at its own rows. "none" is the paper's: all start at all
+        rows, with networks drawn at random, and chance and the temperature part them.
     n_init : int, default=1
         Fits from so many starts; the best held-out log-likelihood is kept.
     pretrain_epochs : int, default=0
         Epochs on the labelled rows alone before all rows are used.
+    refine_posterior : bool, default=True
+        At the end fit the posterior further, the flows held fixed, on rows and on samples of
+        the model; with up to 64 features.
     learning_rate : float, default=0.003
         Of Adam.
     learning_rate_schedule : {"plateau", "cosine", "constant"}, default="plateau"
@@ -147,6 +155,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         stopping, and the last weights are kept whatever they are worth.
     patience : int or None, default=30
         Stop after so many epochs without gain; None: never.
+    checkpoint : path or None, default=None
+        A file that keeps the state of the training, written every half a minute or so: a fit
+        of the same rows, settings and `random_state` goes on from it, and ends as if it had
+        never stopped. With several starts each has its own, numbered. It is not removed.
     device : str, default="auto"
         A torch device; "auto" is a CUDA GPU if there is one, else the CPU.
     random_state : int, RandomState or None, default=None
@@ -224,9 +236,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "objective": [StrOptions({"elbo", "marginal"})],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "temperature_epochs": [Interval(Integral, 0, None, closed="left"), None],
-        "init": [StrOptions({"kmeans", "random"}), "array-like"],
+        "init": [StrOptions({"kmeans", "random", "none"}), "array-like"],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "pretrain_epochs": [Interval(Integral, 0, None, closed="left")],
+        "refine_posterior": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "learning_rate_schedule": [StrOptions({"plateau", "cosine", "constant"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -236,6 +249,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "checkpoint": [str, os.PathLike, None],
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -259,6 +273,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         init: str | ArrayLike = "kmeans",
         n_init: int = 1,
         pretrain_epochs: int = 0,
+        refine_posterior: bool = True,
         learning_rate: float = 3e-3,
         learning_rate_schedule: Literal["plateau", "cosine", "constant"] = "plateau",
         weight_decay: float = 0.1,
@@ -268,6 +283,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         max_epochs: int = 300,
         validation_fraction: float = 0.1,
         patience: int | None = 30,
+        checkpoint: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -287,6 +303,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.init = init
         self.n_init = n_init
         self.pretrain_epochs = pretrain_epochs
+        self.refine_posterior = refine_posterior
         self.learning_rate = learning_rate
         self.learning_rate_schedule = learning_rate_schedule
         self.weight_decay = weight_decay
@@ -296,6 +313,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.max_epochs = max_epochs
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -328,6 +346,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If the data cannot be fitted: what is wrong and what to do stands in one sentence.
         vmonf.training.TrainingError
             If training meets values that are not numbers, again and again.
+        vmonf.storage.ModelFileError
+            If `checkpoint` is a file of another fit, or cannot be written.
         """
         values: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         weight = _check_sample_weight(
@@ -409,7 +429,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Where rows are ample, flows find the shape of hard clusters by themselves, while
         # expectation maximisation has bent them towards what Gaussians can say.
         ample = starter.is_ample(len(data.train), self.n_features_in_)
-        model = self._build(clusters if ample else mixture, units, generator)
+        model = self._build(
+            clusters if ample else mixture, units, generator, identity=not self._is_uninformed
+        )
         keep_freed_memory()
         # Each weight meets each row of a batch once.
         with threads_for(self.batch_size * sum(p.numel() for p in model.parameters())):
@@ -432,7 +454,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 model = self._build(mixture, units, generator)
                 warm_up_posterior(model, tensors, generator)
                 result.best_epoch = 0
-            refine_posterior(model, tensors, generator)
+            if self.refine_posterior:
+                refine_posterior(model, tensors, generator)
         return _Fit(model, result, gain, gain_error, mixture.shrinkage, score)
 
     def _train(
@@ -441,16 +464,42 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         tensors, train, held_out = data.tensors, data.train, data.held_out
         if self.max_epochs == 0 or not (len(held_out) or self.validation_fraction == 0):
             return TrainingResult()
+        rows = tensors.take(torch.from_numpy(train))
+        if not self._is_uninformed:
+            warm_up_posterior(model, rows, generator)
         training = Training(
             model,
-            tensors.take(torch.from_numpy(train)),
+            rows,
             tensors.take(torch.from_numpy(held_out)) if len(held_out) else None,
             Objective(self.objective),
             self._training_config(),
             generator,
         )
-        with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as on_epoch:
+        checkpoint = self._checkpoint(data, restart, generator.initial_seed())
+        if checkpoint is not None:
+            checkpoint.resume(training)
+        with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as show:
+
+            def on_epoch(progress: Progress) -> None:
+                show(progress)
+                if checkpoint is not None:
+                    checkpoint.save(training)
+
             return training.run(on_epoch)
+
+    def _checkpoint(self, data: _Data, restart: int, seed: int) -> Checkpoint | None:
+        if self.checkpoint is None:
+            return None
+        settings = self._savable_parameters() | {"random_state": seed}
+        digest = hashlib.sha256(
+            json.dumps(settings, sort_keys=True, default=lambda value: value.tolist()).encode()
+        )
+        rows = data.start_rows
+        for values in (rows.Z, rows.weight, rows.component, rows.cluster):
+            digest.update(b"" if values is None else values.tobytes())
+        path = Path(self.checkpoint)
+        name = path.name if self.n_init == 1 else f"{path.stem}-{restart + 1}{path.suffix}"
+        return Checkpoint(path.with_name(name), digest.hexdigest())
 
     def _split(self, rows: DistinctRows, random: np.random.Generator) -> tuple[IntArray, IntArray]:
         """Training and held-out rows; of classes with few labels none is held out.
@@ -470,10 +519,16 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return order[n_held_out:], order[:n_held_out]
 
     def _build(
-        self, start: GaussianStart, units: tuple[Array, Array], generator: torch.Generator
+        self,
+        start: GaussianStart,
+        units: tuple[Array, Array],
+        generator: torch.Generator,
+        *,
+        identity: bool = True,
     ) -> MixtureModel:
+        """A model of flows that start as these Gaussians, or at them, drawn at random."""
         shift, scale = units
-        model = self._architecture(len(shift), generator)
+        model = self._architecture(len(shift), generator, identity=identity)
         model.standardizer = Standardizer(torch.from_numpy(shift), torch.from_numpy(scale))
         model.flows.whitening.set_gaussians(
             torch.from_numpy(start.means), torch.from_numpy(start.covariances)
@@ -481,7 +536,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model.set_weights(torch.from_numpy(start.weights))
         return model.to(self._device())
 
-    def _architecture(self, n_features: int, generator: torch.Generator) -> MixtureModel:
+    def _architecture(
+        self, n_features: int, generator: torch.Generator, *, identity: bool = True
+    ) -> MixtureModel:
         """A model of this estimator's settings, whose parameters are not set from data yet."""
         flows = build_flows(
             self.flow,
@@ -492,6 +549,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             n_bins=self.n_bins,
             mixing=self.mixing,
             diagonal_whitening=n_features > FULL_COVARIANCE_LIMIT,
+            identity=identity,
             generator=generator,
         )
         return MixtureModel(
@@ -503,6 +561,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             torch.full((self.n_components_,), 1 / self.n_components_),
             learn_weights=self._learns_weights,
         )
+
+    @property
+    def _is_uninformed(self) -> bool:
+        return isinstance(self.init, str) and self.init == "none"
 
     @property
     def _learns_weights(self) -> bool:
@@ -784,9 +846,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _savable_parameters(self) -> dict[str, Any]:
         """The parameters as they are now, but for those that are no property of the model.
 
-        A cluster for each row is data; whether a bar was shown matters to no one later.
+        A cluster for each row is data; whether a bar was shown, and where a checkpoint lay,
+        matters to no one later.
         """
-        parameters: dict[str, Any] = self.get_params() | {"verbose": 0}
+        parameters: dict[str, Any] = self.get_params() | {"verbose": 0, "checkpoint": None}
         if not isinstance(self.init, str) and np.ndim(self.init) == 1:
             parameters["init"] = "kmeans"
         return parameters

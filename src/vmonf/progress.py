@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 @contextmanager
 def epoch_bar(
     verbose: int, n_epochs: int, restart: int, n_restarts: int
-) -> Iterator[Callable[[Progress], None] | None]:
-    """Give a function to call after each epoch, or None where nothing is to be shown."""
+) -> Iterator[Callable[[Progress], None]]:
+    """Give a function to call after each epoch; without `verbose` it shows nothing."""
     if not verbose:
-        yield None
+        yield lambda progress: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (
@@ -28,6 +28,9 @@ def epoch_bar(
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
+        TextColumn("at most"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
     )
     title = "Training" if n_restarts == 1 else f"Training, start {restart + 1} of {n_restarts}"
     with Bar(*columns, console=Console(stderr=True)) as bar:

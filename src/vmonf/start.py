@@ -127,9 +127,10 @@ class GaussianStarter:
     n_components : int
     weights : array of shape (K,) or None
         Fixed mixing weights, or None to estimate them.
-    init : {"kmeans", "random"} or array of shape (K, D)
+    init : {"kmeans", "random", "none"} or array of shape (K, D)
         How rows that are in no cluster yet are first put in one: by k-means, or by the
-        nearest of K random rows or of the given centres.
+        nearest of K random rows or of the given centres. "none" makes no clusters: every
+        component is the Gaussian of all rows.
     shrinkage : Shrinkage, optional
         Chosen by cross-validation unless given.
     """
@@ -153,6 +154,9 @@ class GaussianStarter:
         """
         if len(rows.Z) > MAX_ROWS:
             rows = rows.take(_subsample(rows, random))
+        if isinstance(self.init, str) and self.init == "none":
+            everyone = self._of_all(rows, random)
+            return everyone, everyone
         with _threads_for(rows):
             shrinkage = self.shrinkage or self._choose_shrinkage(rows, random)
             weight = self._first_weight(rows, random)
@@ -169,6 +173,8 @@ class GaussianStarter:
         """
         if len(rows.Z) > MAX_ROWS:
             return mixture
+        if isinstance(self.init, str) and self.init == "none":
+            return self._of_all(rows, np.random.default_rng(0))  # shrinkage is given by now
         with _threads_for(rows):
             _, weight = _expect(rows, mixture)
             return self._maximise(rows, _moments(rows, weight), mixture.shrinkage)
@@ -176,6 +182,19 @@ class GaussianStarter:
     def is_ample(self, n_rows: int, n_features: int) -> bool:
         """Whether a component has rows enough for its covariance to need no help."""
         return n_rows >= AMPLE_ROWS * self.n_components * n_features
+
+    def _of_all(self, rows: StartRows, random: np.random.Generator) -> GaussianStart:
+        """K times the Gaussian of all rows."""
+        n_components = self.n_components
+        unlabelled = StartRows(rows.Z, rows.weight, np.full_like(rows.component, -1), None)
+        one, _ = GaussianStarter(1, shrinkage=self.shrinkage).fit(unlabelled, random)
+        weights = np.full(n_components, 1 / n_components) if self.weights is None else self.weights
+        return GaussianStart(
+            one.means.repeat(n_components, axis=0),
+            one.covariances.repeat(n_components, axis=0),
+            weights,
+            one.shrinkage,
+        )
 
     def _choose_shrinkage(self, rows: StartRows, random: np.random.Generator) -> Shrinkage:
         n_rows, n_features = rows.Z.shape

@@ -1,4 +1,7 @@
-"""Model files: safetensors with a JSON document in the header. No code runs on load."""
+"""Files of models and of trainings: safetensors with a JSON document in the header.
+
+No code runs on load, and a file is written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from torch import Tensor
 
 FORMAT = "vmonf-model"
 FORMAT_VERSION = 1
+CHECKPOINT_FORMAT = "vmonf-checkpoint"
+CHECKPOINT_VERSION = 1
 
 
 class ModelFileError(ValueError):
@@ -41,8 +46,48 @@ def write_model(
     ModelFileError
         If the file cannot be written there.
     """
-    target = Path(path)
     header = {"format": FORMAT, "version": str(FORMAT_VERSION), "model": json.dumps(document)}
+    _write(Path(path), "model", header, tensors)
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str], document: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Write the state of a training, whole or not at all.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be written there.
+    """
+    header = {
+        "format": CHECKPOINT_FORMAT,
+        "version": str(CHECKPOINT_VERSION),
+        "training": json.dumps(document),
+    }
+    _write(Path(path), "checkpoint", header, tensors)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the state of a training: its document and its tensors, on the CPU.
+
+    Raises
+    ------
+    ModelFileError
+        If it is not one of ours, or another version wrote it.
+    """
+    header, tensors = _read(Path(path), "checkpoint")
+    if header.get("format") != CHECKPOINT_FORMAT:
+        raise ModelFileError(f"{path} is a safetensors file, but not a checkpoint of vmonf.")
+    if header.get("version") != str(CHECKPOINT_VERSION):
+        raise ModelFileError(
+            f"{path} was written by another version of vmonf: remove it to start anew."
+        )
+    document: dict[str, Any] = json.loads(header["training"])
+    return document, tensors
+
+
+def _write(target: Path, what: str, header: dict[str, str], tensors: dict[str, Tensor]) -> None:
     content = serialise(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header
     )
@@ -59,7 +104,7 @@ def write_model(
         os.replace(temporary, target)
     except OSError as error:
         raise ModelFileError(
-            f"Cannot write the model to {target}: {error.strerror or error}."
+            f"Cannot write the {what} to {target}: {error.strerror or error}."
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
@@ -81,15 +126,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
             f"There is no model file at {path}: give the path of a file that `vmonf fit` or "
             "`FlowMixture.save` wrote."
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path} is not a model file, or a damaged one ({error}): give the path of a file that "
-            "`vmonf fit` or `FlowMixture.save` wrote."
-        ) from error
+    header, tensors = _read(Path(path), "model")
     if header.get("format") != FORMAT:
         raise ModelFileError(f"{path} is a safetensors file, but not a vmonf model.")
     if int(header.get("version", 0)) > FORMAT_VERSION:
@@ -99,3 +136,16 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
         )
     document: dict[str, Any] = json.loads(header["model"])
     return document, tensors
+
+
+def _read(path: Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is not a {what} file, or a damaged one ({error}): give the path of a file "
+            "that vmonf wrote."
+        ) from error
+    return header, tensors

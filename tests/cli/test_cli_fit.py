@@ -150,7 +150,9 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "seed": 7,
     }
     options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    options += ["--no-refine-posterior", "--checkpoint", tmp_path / "m.checkpoint"]
     vmonf.succeed("fit", data, "-o", output, "-k", 2, "--columns", "x,y", "--quiet", *options)
+    assert (tmp_path / "m-2.checkpoint").exists()  # of the second start
     settings = FlowMixture.load(output).get_params()
     assert settings.pop("n_components") == 2
     assert settings.pop("verbose") == 0
@@ -161,6 +163,8 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "temperature": (4.0, 1.5),
         "patience": None,
         "components-per-row": None,
+        "refine-posterior": False,
+        "checkpoint": None,  # no property of the model
     }
     for parameter, value in settings.items():
         option = OPTION_OF_PARAMETER.get(parameter, parameter).replace("_", "-")

@@ -1,5 +1,6 @@
 """The objective, the schedules and the loop."""
 
+import json
 import math
 
 import pytest
@@ -235,3 +236,54 @@ def test_the_rotation_of_the_start_is_not_trained(generator):
     before = model.flows.whitening.rotation.clone()
     Training(model, rows, None, Objective(), TrainingConfig(max_epochs=2), generator).run()
     assert torch.equal(before, model.flows.whitening.rotation)
+
+
+# ------------------------------------------------------------------ state
+
+
+def test_a_training_goes_on_from_its_state_as_if_nothing_had_come_between():
+    settings = {"batch_size": 64, "averaging": 0.9, "patience": 3, "max_epochs": 9}
+
+    def new():
+        generator = torch.Generator().manual_seed(3)
+        rows, held_out = (make_rows(generator, n)[0] for n in (400, 100))
+        rows.component[:5] = 1
+        config = TrainingConfig(**settings, pretrain_epochs=1, temperature=(4.0, 1.0))
+        return Training(make_model(generator), rows, held_out, Objective(), config, generator)
+
+    whole, states = new(), []
+
+    def keep(progress):
+        document, tensors = whole.state()
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        states.append((json.loads(json.dumps(document)), tensors))
+
+    whole.run(keep)
+    assert len(states) == len(whole.result.history) > 4
+    resumed = new()
+    resumed.load_state(*states[2])
+    resumed.run()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    ignored = {"seconds"}
+    for one, other in zip(whole.result.history, resumed.result.history, strict=True):
+        one, other = vars(one), vars(other)
+        assert {k: v for k, v in one.items() if k not in ignored} == {
+            k: v for k, v in other.items() if k not in ignored
+        }
+    assert resumed.result.best_epoch == whole.result.best_epoch
+    assert resumed.seconds > states[2][0]["seconds"]
+
+
+def test_the_state_at_the_end_is_that_of_a_training_that_is_done():
+    def new():
+        generator = torch.Generator().manual_seed(0)
+        config = TrainingConfig(batch_size=64, max_epochs=2)
+        rows, _ = make_rows(generator)
+        return Training(make_model(generator), rows, None, Objective(), config, generator)
+
+    whole, states = new(), []
+    whole.run(lambda progress: states.append(whole.state()))
+    again = new()
+    again.load_state(*states[-1])
+    assert len(again.run(lambda progress: pytest.fail("trained on")).history) == 2

@@ -1,4 +1,4 @@
-"""The command line: `vmonf fit`, `predict`, `score`, `sample`, `plot`, `info`, `evaluate`, `demo`.
+"""The command line: `vmonf fit`, `predict`, `score`, `sample` and the other verbs.
 
 One file a verb; `common` is what they share. torch, polars and all else that is slow to import
 is imported inside the verbs, so that `vmonf --help` answers at once.
@@ -19,6 +19,7 @@ from vmonf.cli.fit import fit
 from vmonf.cli.info import info
 from vmonf.cli.plot import plot
 from vmonf.cli.predict import predict
+from vmonf.cli.reproduce import reproduce
 from vmonf.cli.sample import sample
 from vmonf.cli.score import score
 
@@ -35,6 +36,8 @@ app = typer.Typer(
 
 for verb in (fit, predict, score, sample, plot, info, evaluate, demo):
     app.command()(errors_in_one_sentence(verb))
+
+app.add_typer(reproduce)
 
 
 def _show_version(wanted: bool) -> None:

@@ -97,10 +97,13 @@ def fit(
         int | None, typer.Option(help="Epochs of the decay: half of --max-epochs unless given.")
     ] = None,
     init: Annotated[
-        Literal["kmeans", "random"], typer.Option(help="Where the components start.")
+        Literal["kmeans", "random", "none"], typer.Option(help="Where the components start.")
     ] = "kmeans",
     restarts: Annotated[int, typer.Option(help="Fits from so many starts; the best is kept.")] = 1,
     pretrain_epochs: Annotated[int, typer.Option(help="Epochs on the labelled rows alone.")] = 0,
+    refine_posterior: Annotated[
+        bool, typer.Option(help="Fit the posterior further at the end, the flows held fixed.")
+    ] = True,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 0.003,
     learning_rate_schedule: Annotated[
         Literal["plateau", "cosine", "constant"], typer.Option(help="How it falls.")
@@ -129,6 +132,10 @@ def fit(
     patience: Annotated[
         int, typer.Option(help="Stop after so many epochs without gain; 0 for never.")
     ] = 30,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A file that keeps the training's state; the same fit goes on from it."),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one."),
@@ -160,6 +167,7 @@ def fit(
         "init": init,
         "n_init": restarts,
         "pretrain_epochs": pretrain_epochs,
+        "refine_posterior": refine_posterior,
         "learning_rate": learning_rate,
         "learning_rate_schedule": learning_rate_schedule,
         "weight_decay": weight_decay,
@@ -169,6 +177,7 @@ def fit(
         "max_epochs": max_epochs,
         "validation_fraction": validation_fraction,
         "patience": patience or None,
+        "checkpoint": checkpoint,
         "device": device,
         "random_state": seed,
     }

@@ -9,6 +9,7 @@ from vmonf.flows.bijections import Affine, RationalQuadraticSpline
 from vmonf.flows.component_flows import ComponentFlows
 from vmonf.flows.coupling import Coupling
 from vmonf.flows.mixing import LUMixing, Permutation
+from vmonf.flows.networks import ComponentMLP
 from vmonf.flows.transform import Transform
 from vmonf.flows.whitening import Whitening
 
@@ -33,6 +34,7 @@ def build_flows(
     bound: float = 5.0,
     mixing: str = "permutation",
     diagonal_whitening: bool = False,
+    identity: bool = True,
     generator: torch.Generator | None = None,
 ) -> ComponentFlows:
     """Build K fresh flows: each the standard Gaussian until whitened or trained.
@@ -54,6 +56,9 @@ def build_flows(
         Between pairs of layers: a fixed random order, or a learned matrix.
     diagonal_whitening : bool
         Scale features one by one at the start, instead of by a triangular matrix.
+    identity : bool
+        Start all layers as the identity up to the order of the features. Otherwise their
+        networks are drawn at random, and components that start at the same place differ.
     generator : torch.Generator, optional
         Draws initial weights and orders.
 
@@ -87,5 +92,10 @@ def build_flows(
                 layers.append(LUMixing(n_components, order))
             elif n_features > 2:
                 layers.append(Permutation(order))
+    if not identity:
+        for layer_of_networks in layers:
+            for module in layer_of_networks.modules():
+                if isinstance(module, ComponentMLP):
+                    module.randomise_outputs(generator)
     whitening = Whitening(n_components, n_features, diagonal=diagonal_whitening)
     return ComponentFlows(whitening, layers)

@@ -29,17 +29,21 @@ class ComponentLinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(max(n_inputs, 1))
-        self.weight = nn.Parameter(
-            (torch.rand(n_components, n_inputs, n_outputs, generator=generator) * 2 - 1) * bound
-        )
-        self.bias = nn.Parameter(
-            (torch.rand(n_components, 1, n_outputs, generator=generator) * 2 - 1) * bound
-        )
+        self.weight = nn.Parameter(torch.empty(n_components, n_inputs, n_outputs))
+        self.bias = nn.Parameter(torch.empty(n_components, 1, n_outputs))
         self.mask: Tensor | None
         self.register_buffer("mask", mask, persistent=False)
         is_large = mask is not None and min(mask.shape) >= 2 * BLOCK_WIDTH
         self.blocks = blocks_of(mask) if mask is not None and is_large else None
+        self.randomise(generator)
+
+    @torch.no_grad()
+    def randomise(self, generator: torch.Generator | None = None) -> None:
+        """Draw weights and biases, uniform as in torch's own linear layers."""
+        bound = 1 / math.sqrt(max(self.weight.shape[1], 1))
+        for parameter in (self.weight, self.bias):
+            drawn = torch.rand(parameter.shape, generator=generator)
+            parameter.copy_((drawn * 2 - 1) * bound)
         self.apply_mask()
 
     @torch.no_grad()
@@ -96,6 +100,11 @@ class ComponentMLP(nn.Module):
             for index, (n_in, n_out) in enumerate(pairwise(widths))
         )
         cast(ComponentLinear, self.layers[-1]).zero()  # so that a fresh flow is the identity
+
+    def randomise_outputs(self, generator: torch.Generator | None = None) -> None:
+        """Draw the last layer as the others are, so that networks of components differ."""
+        last = cast(ComponentLinear, self.layers[-1])
+        last.randomise(generator)
 
     @property
     def wiring(self) -> Wiring:

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,22 @@ from torch import Tensor, nn
 from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.training.config import TrainingConfig
 from vmonf.training.objective import Objective, Rows
-from vmonf.training.posterior import warm_up_posterior
 from vmonf.training.schedule import Plateau, TemperatureSchedule
 
 #: How often a training that meets a value that is not a number goes back to its best
 #: weights, at a tenth of the learning rate, before it gives up.
 MAX_RECOVERIES = 3
+
+
+#: Of a training's state, what are plain numbers.
+_COUNTERS = (
+    "n_steps",
+    "best_score",
+    "best_temperature",
+    "epochs_without_gain",
+    "epoch",
+    "seconds",
+)
 
 
 class TrainingError(RuntimeError):
@@ -123,10 +134,14 @@ class Training:
         self.best_score = -math.inf
         self.best_temperature = config.temperature[0]
         self.epochs_without_gain = 0
+        self.epoch = 0
+        self.seconds = 0.0
         self.result = TrainingResult()
 
     def run(self, on_epoch: Callable[[Progress], None] | None = None) -> TrainingResult:
         """Train until done, and leave the model with the best weights.
+
+        A training whose state was loaded goes on from there.
 
         Parameters
         ----------
@@ -139,30 +154,80 @@ class Training:
             If the objective is not a number again and again; the model then has the best
             weights so far.
         """
-        began = time.perf_counter()
-        warm_up_posterior(self.model, self.rows, self.generator)
-        self._restart_average()
-        score = -math.inf
-        if self.held_out is not None:
-            _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
-        self._keep_if_better(0, score, temperature=1.0)
+        began = time.perf_counter() - self.seconds
         try:
-            self._pretrain()
-            for epoch in range(1, self.config.max_epochs + 1):
-                progress = self._epoch(epoch, began)
+            if self.epoch == 0:
+                score = -math.inf
+                if self.held_out is not None:
+                    _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
+                self._keep_if_better(0, score, temperature=1.0)
+                self._pretrain()
+            while self.epoch < self.config.max_epochs and not self.result.converged:
+                self.epoch += 1
+                progress = self._epoch(self.epoch, began)
                 if progress is None:
                     continue
+                self.seconds = progress.seconds
                 self.result.history.append(progress)
+                self.result.converged = self._is_done(self.epoch)
                 if on_epoch is not None:
                     on_epoch(progress)
-                if self._is_done(epoch):
-                    self.result.converged = True
-                    break
         except KeyboardInterrupt:
             self.result.interrupted = True
         finally:
             self._restore()
         return self.result
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that `load_state` needs to go on after an epoch as if nothing had come between.
+
+        Returns
+        -------
+        document : dict
+            What JSON can hold.
+        tensors : dict of str to Tensor
+        """
+        document = {name: getattr(self, name) for name in _COUNTERS}
+        document["learning_rate"] = self.plateau.learning_rate
+        document["result"] = asdict(self.result)
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for kind in ("average", "best_weights"):
+            for index, value in enumerate(getattr(self, kind)):
+                tensors[f"{kind}.{index}"] = value
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            for name, value in moments.items():
+                tensors[f"optimizer.{index}.{name}"] = value
+        tensors["generator"] = self.generator.get_state()
+        return document, tensors
+
+    def load_state(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Go back to what `state` gave of a training of the same model, rows and settings."""
+        for name in _COUNTERS:
+            setattr(self, name, document[name])
+        self.plateau.learning_rate = document["learning_rate"]
+        result = dict(document["result"])
+        history = [Progress(**progress) for progress in result.pop("history")]
+        self.result = TrainingResult(history=history, **result)
+        self.generator.set_state(tensors["generator"].cpu())
+
+        def of(kind: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(f"{kind}."): value
+                for name, value in tensors.items()
+                if name.startswith(f"{kind}.")
+            }
+
+        self.model.load_state_dict(of("model"))
+        for kind in ("average", "best_weights"):
+            saved = of(kind)
+            own = [saved[str(i)].to(p.device) for i, p in enumerate(self.parameters)]
+            setattr(self, kind, own)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in of("optimizer").items():
+            index, moment = name.split(".")
+            moments.setdefault(int(index), {})[moment] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _epoch(self, epoch: int, began: float) -> Progress | None:
         """One pass over the rows; None if it had to be undone."""

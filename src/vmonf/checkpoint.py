@@ -1,0 +1,61 @@
+"""The state of a training in a file, from which it goes on after a crash or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from vmonf.storage import ModelFileError, read_checkpoint, write_checkpoint
+from vmonf.training import Training
+
+#: Seconds between two writings, so that they cost little beside short epochs.
+INTERVAL = 30.0
+
+
+class Checkpoint:
+    """Where a training's state is kept.
+
+    Parameters
+    ----------
+    path : path
+    fingerprint : str
+        Of rows, settings and seed: a training goes on only from a state of the same.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], fingerprint: str) -> None:
+        self.path = Path(path)
+        self.fingerprint = fingerprint
+        self._written = time.monotonic()
+
+    def resume(self, training: Training) -> None:
+        """Load the state, if there is one.
+
+        Raises
+        ------
+        vmonf.storage.ModelFileError
+            If the file is not a checkpoint, or one of other rows, settings or seed.
+        """
+        if not self.path.exists():
+            return
+        document, tensors = read_checkpoint(self.path)
+        if document.pop("fingerprint") != self.fingerprint:
+            raise ModelFileError(
+                f"{self.path} is the checkpoint of another fit (other rows, settings or "
+                "random_state): remove it, or choose another file."
+            )
+        training.load_state(document, tensors)
+
+    def save(self, training: Training) -> None:
+        """Write the state, unless that was done a moment ago and the training goes on.
+
+        Raises
+        ------
+        vmonf.storage.ModelFileError
+            If the file cannot be written.
+        """
+        is_last = training.result.converged or training.epoch == training.config.max_epochs
+        if is_last or time.monotonic() - self._written >= INTERVAL:
+            document, tensors = training.state()
+            write_checkpoint(self.path, document | {"fingerprint": self.fingerprint}, tensors)
+            self._written = time.monotonic()

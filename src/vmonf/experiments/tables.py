@@ -1,0 +1,51 @@
+"""Tables of results: the same on the screen and in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+#: What figures are called.
+HEADS = {
+    "accuracy": "accuracy",
+    "accuracy_exact": "accuracy, exact",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "below_truth": "nats below the truth",
+    "gap": "gap of q, nats",
+    "stray": "stray samples",
+    "seconds": "seconds",
+}
+FIGURES = {
+    "pinwheel": ("accuracy", "nmi", "ari", "below_truth", "gap", "seconds"),
+    "two-circles": ("accuracy", "accuracy_exact", "stray", "below_truth", "seconds"),
+}
+#: What the paper has to say on it.
+PAPER = {
+    "pinwheel": "The paper shows five wings found, by a figure; it gives no numbers.",
+    "two-circles": "The paper shows, by figures: without labels the plane is cut in halves; "
+    "with labels the circles are told apart, with broken arcs and a bridge between them.",
+}
+
+
+def cases_of(document: Mapping[str, Any]) -> list[str]:
+    """The cases of a results file, in their order."""
+    return list(dict.fromkeys(fit["case"] for fit in document["fits"].values()))
+
+
+def table(document: Mapping[str, Any], figures: Sequence[str]) -> list[list[str]]:
+    """A row for each case: its name and number of seeds, then means and ranges over these."""
+    rows = []
+    for case in cases_of(document):
+        fits = [fit for fit in document["fits"].values() if fit["case"] == case]
+        cells = [
+            _cell([fit[name] for fit in fits], 1 if name == "seconds" else 3) for name in figures
+        ]
+        rows.append([f"{case} ({len(fits)} seed{'s' * (len(fits) > 1)})", *cells])
+    return rows
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, mean, max))
+    return middle if len(values) == 1 else f"{middle} [{low}, {high}]"

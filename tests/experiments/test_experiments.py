@@ -1,0 +1,98 @@
+"""The paper's experiments run, go on where they stopped, and measure what they say."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vmonf.cli import app
+from vmonf.experiments import pinwheel, two_circles
+from vmonf.experiments.ledger import Ledger
+
+
+def reproduce(*arguments):
+    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments)], prog_name="vmonf")
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_the_pinwheel_runs(tmp_path):
+    out = tmp_path / "new folder"
+    result = reproduce("pinwheel", "--out", out, "--seeds", 1, "--quick")
+    assert "our defaults (1 seed)" in result.stdout
+    document = json.loads((out / "results.json").read_text())
+    assert document["command"] == "vmonf reproduce pinwheel --seeds 1 --quick"
+    fits = document["fits"].values()
+    assert [fit["case"] for fit in fits] == list(pinwheel.SETTINGS)
+    for fit in fits:
+        assert fit["below_truth"] == pytest.approx(
+            fit["true_log_likelihood"] - fit["log_likelihood"]
+        )
+        assert 0 <= fit["accuracy"] <= 1
+        assert fit["gap"] >= 0
+    assert sum(path.suffix == ".png" for path in out.iterdir()) == len(pinwheel.SETTINGS)
+
+
+def test_two_circles_run_and_go_on_where_they_stopped(tmp_path, monkeypatch):
+    arguments = ("two-circles", "--out", tmp_path, "--seeds", 1, "--quick")
+    calls = []
+    whole = two_circles._fit
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    monkeypatch.setattr(two_circles, "_fit", stopped)
+    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
+    assert result.exit_code == 130
+    held = json.loads((tmp_path / "results.json").read_text())["fits"]
+    assert len(held) == 2
+    result = reproduce(*arguments)
+    fits = json.loads((tmp_path / "results.json").read_text())["fits"]
+    assert len(fits) == 2 * len(two_circles.SETTINGS)
+    assert len(calls) == 3 + len(fits) - 2
+    assert {name: fits[name] for name in held} == held
+    assert "stray samples" in result.stdout
+    for fit in fits.values():
+        assert 0 <= fit["stray"] <= 1
+
+
+def test_other_settings_start_anew(tmp_path):
+    path = tmp_path / "results.json"
+    ledger = Ledger(path, "a command", {"epochs": 3}, 1)
+    assert ledger.fit("a case", 0, lambda: {"value": 1})["value"] == 1
+    again = Ledger(path, "a command", {"epochs": 3}, 1)
+    assert again.fit("a case", 0, lambda: pytest.fail("fitted again"))["value"] == 1
+    other = Ledger(path, "a command", {"epochs": 4}, 1)
+    assert other.of("a case") == []
+
+
+def test_an_interrupted_fit_is_no_result(tmp_path):
+    ledger = Ledger(tmp_path / "results.json", "a command", {}, 1)
+
+    def interrupted():
+        warnings.warn("Training was interrupted; the best model so far is kept.", stacklevel=1)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.fit("a case", 0, interrupted)
+    assert ledger.of("a case") == []
+
+
+def test_stray_samples_are_those_far_from_both_circles():
+    radius = np.array([0.8, 0.4, 0.8 + 0.019, 0.4 - 0.021, 0.6, 1.5])
+    angle = np.linspace(0, 6, len(radius))
+    samples = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    assert two_circles.stray_share(samples) == pytest.approx(3 / 6)
+
+
+@pytest.mark.parametrize("n_labelled", [4, 11, 16])
+def test_labels_are_spread_over_both_circles(n_labelled):
+    circle = np.random.default_rng(0).permutation(np.repeat([0, 1], 100))
+    chosen = two_circles._spread(circle, n_labelled)
+    assert len(set(chosen)) == n_labelled
+    assert abs(np.sum(circle[chosen] == 0) - n_labelled / 2) <= 0.5

@@ -438,6 +438,30 @@ def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
         FlowMixture(3, **settings).fit(X)
 
 
+def test_given_clusters_count_as_labels_in_pretraining(monkeypatch):
+    from vmonf.training import Training
+
+    pretrained_on, whole = [], Training._pass
+
+    def watched(self, rows, temperature):
+        pretrained_on.append(rows.component.tolist())
+        return whole(self, rows, temperature)
+
+    monkeypatch.setattr(Training, "_pass", watched)
+    X, _y = make_blobs(200, centers=[[-1, 0], [1, 0]], random_state=0)
+    X = np.unique(X, axis=0)  # equal rows would be merged, and rows are ordered by content
+    clusters = np.where(X[:, 1] > 0, 1, 0)
+    clusters[:50] = -1
+    settings = QUICK | {"validation_fraction": 0, "max_epochs": 2, "random_state": 0}
+    FlowMixture(2, init=clusters, pretrain_epochs=1, **settings).fit(X)
+    first, *others = pretrained_on
+    assert sorted(first) == sorted(clusters[clusters >= 0])
+    assert others == [[-1] * len(X)] * 2
+    pretrained_on.clear()
+    FlowMixture(2, init=clusters, **settings).fit(X)
+    assert pretrained_on == [[-1] * len(X)] * 2
+
+
 def test_without_a_start_the_components_differ_by_chance_alone(blobs):
     X, _ = blobs
     settings = QUICK | {"validation_fraction": 0, "refine_posterior": False, "random_state": 0}

@@ -132,7 +132,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     n_init : int, default=1
         Fits from so many starts; the best held-out log-likelihood is kept.
     pretrain_epochs : int, default=0
-        Epochs on the labelled rows alone before all rows are used.
+        Epochs on the labelled rows alone before all rows are used. Where `init` gives
+        clusters, these count as labels until then.
     refine_posterior : bool, default=True
         At the end fit the posterior further, the flows held fixed, on rows and on samples of
         the model; with up to 64 features.
@@ -465,8 +466,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if self.max_epochs == 0 or not (len(held_out) or self.validation_fraction == 0):
             return TrainingResult()
         rows = tensors.take(torch.from_numpy(train))
+        first, cluster = rows, data.start_rows.cluster
+        if cluster is not None and self.pretrain_epochs:
+            given = torch.from_numpy(cluster[train]).to(rows.component.device)
+            component = rows.component.where(rows.component >= 0, given)
+            first = dataclasses.replace(rows, component=component)
         if not self._is_uninformed:
-            warm_up_posterior(model, rows, generator)
+            warm_up_posterior(model, first, generator)
         training = Training(
             model,
             rows,
@@ -474,6 +480,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Objective(self.objective),
             self._training_config(),
             generator,
+            first,
         )
         checkpoint = self._checkpoint(data, restart, generator.initial_seed())
         if checkpoint is not None:
@@ -726,20 +733,20 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n,)
             Entries of `classes_`.
         """
-        chosen = self.predict_proba(X, method).argmax(axis=1)
-        clusters: NDArray[Any] = self.classes_[chosen]
+        log_proba = self._log_proba(method)
+
+        def likeliest(x: torch.Tensor) -> torch.Tensor:  # in parts: K probabilities a row are many
+            found = log_proba(x)
+            return found.argmax(dim=1).double().masked_fill(found.isnan().any(dim=1), math.nan)
+
+        clusters: NDArray[Any] = self.classes_[self._evaluate(likeliest, X).astype(np.int64)]
         return clusters
 
     def predict_proba(
         self, X: ArrayLike, method: Literal["posterior", "exact"] = "posterior"
     ) -> Array:
         """Probability of each component given each row: (n, K); see `predict`."""
-        check_is_fitted(self, "model_")
-        if method not in ("posterior", "exact"):
-            raise ValueError(f"method={method!r} is not known: choose 'posterior' or 'exact'.")
-        model = self.model_
-        function = model.posterior if method == "posterior" else model.log_responsibilities
-        return np.exp(self._evaluate(function, X))
+        return np.exp(self._evaluate(self._log_proba(method), X))
 
     def score_samples(self, X: ArrayLike) -> Array:
         """Exact log density of each row, in nats: (n,)."""
@@ -764,6 +771,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Log p(x) - ELBO of each row, KL(q, responsibilities) in nats: (n,), never negative."""
         check_is_fitted(self, "model_")
         return self._evaluate(lambda x: self.model_.terms(x).gap, X)
+
+    def _log_proba(self, method: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        check_is_fitted(self, "model_")
+        if method not in ("posterior", "exact"):
+            raise ValueError(f"method={method!r} is not known: choose 'posterior' or 'exact'.")
+        model = self.model_
+        return model.posterior if method == "posterior" else model.log_responsibilities
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
         rows: Array = validate_data(self, X, dtype=np.float64, reset=False)

@@ -107,6 +107,8 @@ class Training:
     config : TrainingConfig
     generator : torch.Generator
         Draws the batches.
+    pretraining : Rows, optional
+        Rows for the epochs before the first: those of `rows` with a label, unless given.
     """
 
     def __init__(
@@ -117,10 +119,12 @@ class Training:
         objective: Objective,
         config: TrainingConfig,
         generator: torch.Generator,
+        pretraining: Rows | None = None,
     ) -> None:
         self.model = model
         self.rows = rows
         self.held_out = held_out
+        self.pretraining = rows if pretraining is None else pretraining
         self.objective = objective
         self.config = config
         self.generator = generator
@@ -292,7 +296,7 @@ class Training:
         )
 
     def _pretrain(self) -> None:
-        labelled = self.rows.take(self.rows.component >= 0)
+        labelled = self.pretraining.take(self.pretraining.component >= 0)
         if labelled.n_rows == 0:
             return
         for _ in range(self.config.pretrain_epochs):

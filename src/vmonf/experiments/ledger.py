@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,8 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import mean
 from typing import Any
-
-import typer
 
 import vmonf
 
@@ -54,14 +53,14 @@ class Ledger:
             self.document["fits"] = earlier["fits"]
             done = len(self.document["fits"])
             if done:
-                typer.echo(f"{path} holds {done} fits of an earlier run: going on from there.")
+                _say(f"{path} holds {done} fits of an earlier run: going on from there.")
 
     def fit(self, case: str, seed: int, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The result of one fit: as written, or else computed and written."""
         key = f"{case}, seed {seed}"
         fits: dict[str, dict[str, Any]] = self.document["fits"]
         if key not in fits:
-            typer.echo(f"{key}: fit {len(fits) + 1} of {self.n_fits}{self._time_left()}", err=True)
+            _say(f"{key}: fit {len(fits) + 1} of {self.n_fits}{self._time_left()}")
             began = time.monotonic()
             with warnings.catch_warnings():
                 # A fit that is interrupted keeps what it has, which is no result here.
@@ -90,6 +89,12 @@ class Ledger:
             return ""
         minutes = mean(self._seconds) * (self.n_fits - len(self.document["fits"])) / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+
+
+def _say(text: str) -> None:
+    """Progress goes to standard error."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from vmonf.model.standardizer import Standardizer
 
 #: Beyond so many widths of the data rows count as that far: their squares would overflow.
 FARTHEST = 1e12
-#: Values in the widest layer that evaluation in parts allows: on a CPU such that a part stays
-#: in its cache, elsewhere 64 MiB in float32.
-CACHED_VALUES, VALUES_AT_ONCE = 2**20, 2**24
+#: Samples of a component that are drawn at once, at least, where there are as many to draw:
+#: with fewer the products are too thin.
+SAMPLES_AT_ONCE = 512
 #: Smaller gradients of a mean over rows are taken for zero: they are far below what moves a
 #: weight, and would become denormal numbers, with which arithmetic is many times slower.
 SMALLEST_GRADIENT = 1e-20
@@ -137,8 +137,7 @@ class MixtureModel(nn.Module):
     @property
     def rows_at_once(self) -> int:
         """How many rows to evaluate at once without taking much memory."""
-        is_cpu = self.log_weights.device.type == "cpu"
-        return max(16, (CACHED_VALUES if is_cpu else VALUES_AT_ONCE) // self.flows.values_per_row)
+        return max(16, self.flows.values_at_once // self.flows.values_per_row)
 
     @property
     def log_weights(self) -> Tensor:
@@ -251,7 +250,7 @@ class MixtureModel(nn.Module):
             drawn = torch.full((n_samples,), component or 0, device=device)
         parts = []
         # Each row meets one component alone.
-        for part in drawn.split(self.rows_at_once * self.n_components):
+        for part in drawn.split(max(SAMPLES_AT_ONCE, self.rows_at_once) * self.n_components):
             rows = self.flows.sample(part.bincount(minlength=self.n_components), generator)
             # A part is in random order: its i-th row by component goes to that row's place.
             parts.append(torch.empty_like(rows).index_copy(0, part.argsort(stable=True), rows))

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 import vmonf
+from vmonf.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent / "README.md"
@@ -181,7 +182,7 @@ def write_results(arguments: argparse.Namespace, **results: object) -> None:
         "commit": commit,
         "date": time.strftime("%Y-%m-%d"),
         "versions": {"python": platform.python_version()} | _versions(),
-        "machine": f"{_processor()}, {arguments.threads} threads",
+        "machine": f"{processor()}, {arguments.threads} threads",
         **results,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -220,12 +221,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

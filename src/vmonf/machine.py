@@ -1,7 +1,9 @@
 """What a piece of work asks of the machine: threads, and memory that stays at hand."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -34,3 +36,13 @@ def keep_freed_memory() -> None:
     keeps more (mallopt(3), M_MMAP_THRESHOLD). The block is never touched, so it costs nothing.
     """
     torch.empty(LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -154,7 +154,7 @@ class GaussianStarter:
         """
         if len(rows.Z) > MAX_ROWS:
             rows = rows.take(_subsample(rows, random))
-        if isinstance(self.init, str) and self.init == "none":
+        if self._makes_no_clusters:
             everyone = self._of_all(rows, random)
             return everyone, everyone
         with _threads_for(rows):
@@ -173,7 +173,7 @@ class GaussianStarter:
         """
         if len(rows.Z) > MAX_ROWS:
             return mixture
-        if isinstance(self.init, str) and self.init == "none":
+        if self._makes_no_clusters:
             return self._of_all(rows, np.random.default_rng(0))  # shrinkage is given by now
         with _threads_for(rows):
             _, weight = _expect(rows, mixture)
@@ -182,6 +182,10 @@ class GaussianStarter:
     def is_ample(self, n_rows: int, n_features: int) -> bool:
         """Whether a component has rows enough for its covariance to need no help."""
         return n_rows >= AMPLE_ROWS * self.n_components * n_features
+
+    @property
+    def _makes_no_clusters(self) -> bool:
+        return isinstance(self.init, str) and self.init == "none"
 
     def _of_all(self, rows: StartRows, random: np.random.Generator) -> GaussianStart:
         """K times the Gaussian of all rows."""

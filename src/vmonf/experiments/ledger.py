@@ -15,6 +15,7 @@ from statistics import mean
 from typing import Any
 
 import vmonf
+from vmonf.machine import processor
 
 
 class Ledger:
@@ -42,7 +43,7 @@ class Ledger:
         self.document: dict[str, Any] = {
             "command": command,
             "versions": _versions(),
-            "machine": _processor(),
+            "machine": processor(),
             "threads": _threads(),
             "settings": json.loads(json.dumps(settings)),
             "fits": {},
@@ -123,15 +124,6 @@ def _versions() -> dict[str, str]:
     if described.returncode == 0:
         versions["commit"] = described.stdout.strip()
     return versions
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _threads() -> int:

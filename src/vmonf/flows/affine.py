@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from vmonf.flows.transform import soft_clip
+
 LOG_SCALE_LIMIT = math.log(1e3)
 
 
@@ -14,8 +16,15 @@ def affine(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
     x is (..., D), parameters (..., 2 D).
     """
     shift, raw = parameters.chunk(2, dim=-1)
-    log_scale = raw / (1 + raw.abs() / LOG_SCALE_LIMIT)
+    log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
     return torch.addcmul(shift, x, log_scale.exp()), log_scale
+
+
+def affine_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Undo `affine`: x = (z - t) exp(-s) and -s."""
+    shift, raw = parameters.chunk(2, dim=-1)
+    log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
+    return (z - shift) * (-log_scale).exp(), -log_scale
 
 
 def affine_forward(x: Tensor, parameters: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,25 +4,14 @@ A bijection does not know who computes its parameters: a coupling or an
 autoregressive conditioner does. All-zero parameters give the identity.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vmonf.flows.affine import affine, affine_backward, affine_forward
+from vmonf.flows.affine import affine, affine_backward, affine_forward, affine_inverse
 from vmonf.flows.spline import rational_quadratic_spline, spline_backward, spline_forward
-
-LOG_SLOPE_LIMIT = math.log(1e3)
-
-
-def soft_clip(values: Tensor, limit: float) -> Tensor:
-    """Squash to (-limit, limit): v / (1 + |v| / limit), which is the identity near 0.
-
-    A slope can then neither vanish nor explode, whatever a network puts out.
-    """
-    return values / (1 + values.abs() / limit)
 
 
 class Bijection(ABC):
@@ -90,9 +79,7 @@ class Affine(Bijection):
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """X = (z - t) exp(-s); see `Bijection.inverse`."""
-        shift, raw_log_scale = parameters.chunk(2, dim=-1)
-        log_scale = soft_clip(raw_log_scale, LOG_SLOPE_LIMIT)
-        return (z - shift) * (-log_scale).exp(), -log_scale
+        return affine_inverse(z, parameters)
 
     def evaluate(
         self, x: Tensor, parameters: Tensor, out: Tensor

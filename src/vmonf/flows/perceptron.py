@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vmonf.flows.transform import soft_clip
+
 #: Inputs are soft-clipped to +-this; see `ComponentMLP`.
 INPUT_LIMIT = 10.0
 #: Rows and columns of a weight; what these columns have outside of the rows is zero.
@@ -50,7 +52,7 @@ def blocks_of(mask: Tensor) -> list[Block]:
 def perceptrons(x: Tensor, wiring: Wiring, parameters: Sequence[Tensor]) -> Tensor:
     """Linear layers with ReLU between, for autograd: (K, B, in) to (K, B, out)."""
     n_layers = len(wiring.masks)
-    values = x / (1 + x.abs() / INPUT_LIMIT)
+    values = soft_clip(x, INPUT_LIMIT)
     for layer, mask in enumerate(wiring.masks):
         weight = parameters[layer] if mask is None else parameters[layer] * mask
         values = torch.baddbmm(parameters[n_layers + layer], values, weight)

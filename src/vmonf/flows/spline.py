@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function, grad
 from torch.nn import functional
 
-from vmonf.flows.transform import in_function_transform
+from vmonf.flows.transform import in_function_transform, soft_clip
 
 #: Sizes of bins are a softmax of values soft-clipped to +-this: none is too thin to divide by.
 SIZE_LIMIT = math.log(1e3) / 2
@@ -437,9 +437,9 @@ def _plain(x: Tensor, parameters: Tensor, bound: float) -> tuple[Tensor, Tensor]
     n_bins = (parameters.shape[-2] + 1) // 3
     raw_sizes, raw_slopes = parameters.split((2 * n_bins, n_bins - 1), dim=-2)
     raw_sizes = raw_sizes.unflatten(-2, (2, n_bins))
-    sizes = functional.softmax(raw_sizes / (1 + raw_sizes.abs() / SIZE_LIMIT), dim=-2)
+    sizes = functional.softmax(soft_clip(raw_sizes, SIZE_LIMIT), dim=-2)
     edges = functional.pad(sizes.cumsum(dim=-2), (0, 0, 1, 0)).mul(2 * bound) - bound
-    log_slopes = raw_slopes / (1 + raw_slopes.abs() / SLOPE_LIMIT)
+    log_slopes = soft_clip(raw_slopes, SLOPE_LIMIT)
     slopes = functional.pad(log_slopes, (0, 0, 1, 1)).exp()
     clamped = x.clamp(-bound, bound).unsqueeze(-2)
     index = (edges[..., 0, 1:-1, :] <= clamped).sum(dim=-2, keepdim=True)

@@ -16,6 +16,14 @@ def in_function_transform() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def soft_clip(values: Tensor, limit: float) -> Tensor:
+    """Squash to (-limit, limit): v / (1 + |v| / limit), which is the identity near 0.
+
+    A slope can then neither vanish nor explode, whatever a network puts out.
+    """
+    return values / (1 + values.abs() / limit)
+
+
 class Transform(nn.Module, ABC):
     """K invertible maps side by side, from data to base.
 

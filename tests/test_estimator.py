@@ -47,6 +47,63 @@ def test_the_pinwheel_is_found_and_scored_close_to_the_truth():
     assert mixture.gain_ > 2 * mixture.gain_error_
 
 
+def test_circles_are_found_from_the_graph():
+    circles = TwoCircles()
+    X, _ = circles.sample(256, random_state=0)
+    fresh, circle = circles.sample(1000, random_state=1)
+    mixture = FlowMixture(2, flow="nsf", init="graph", max_epochs=20, random_state=0).fit(X)
+    assert clustering_accuracy(circle, mixture.predict(fresh)) > 0.99
+    assert clustering_accuracy(circle, mixture.predict(fresh, method="exact")) > 0.99
+    without = FlowMixture(2, flow="nsf", max_epochs=20, random_state=0).fit(X)
+    assert clustering_accuracy(circle, without.predict(fresh)) < 0.9
+
+
+def test_labels_spread_along_the_graph():
+    circles = TwoCircles()
+    X, circle = circles.sample(256, random_state=0)
+    labels = np.full(len(X), -1)
+    for c in (0, 1):
+        labels[np.flatnonzero(circle == c)[:2]] = c
+    fresh, fresh_circle = circles.sample(1000, random_state=1)
+    mixture = FlowMixture(2, init="graph", max_epochs=20, random_state=0).fit(X, labels)
+    assert np.mean(mixture.predict(fresh) == fresh_circle) > 0.99
+
+
+def test_a_fit_is_watched_epoch_by_epoch(blobs):
+    X, y = blobs
+    seen = []
+
+    def watch(mixture):
+        accuracy = clustering_accuracy(y, mixture.predict(X))
+        seen.append((mixture.n_epochs_, mixture.score(X), accuracy, len(mixture.history_["elbo"])))
+
+    mixture = FlowMixture(3, random_state=0, validation_fraction=0, **QUICK)
+    mixture.fit(X, on_epoch=watch)
+    assert [epoch for epoch, *_ in seen] == [0, 1, 2, 3] == [entries for *_, entries in seen]
+    # The rows are as they were scored after each epoch, by the same weights.
+    np.testing.assert_allclose(
+        [score for _, score, *_ in seen[1:]], mixture.history_["log_likelihood"], rtol=1e-6
+    )
+    assert all(accuracy > 0.95 for *_, accuracy, _ in seen)
+    unwatched = FlowMixture(3, random_state=0, validation_fraction=0, **QUICK).fit(X)
+    np.testing.assert_array_equal(mixture.score_samples(X), unwatched.score_samples(X))
+
+
+def test_a_watched_mixture_has_the_temperature_of_its_epoch(blobs):
+    X, _ = blobs
+    gaps = []
+    mixture = FlowMixture(
+        3,
+        random_state=0,
+        validation_fraction=0,
+        temperature=(8.0, 1.0),
+        temperature_epochs=2,
+        **QUICK,
+    )
+    mixture.fit(X, on_epoch=lambda now: gaps.append(np.mean(now.gap(X))))
+    np.testing.assert_allclose(gaps[1:], mixture.history_["gap"], rtol=1e-4)
+
+
 def test_a_small_table_is_never_worse_than_a_gaussian_mixture():
     X = load_iris().data
     train, test = X[::2], X[1::2]

@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_wine, make_blobs
 from sklearn.mixture import GaussianMixture
 
-from vmonf.start import GaussianStarter, Shrinkage, StartRows
+from vmonf.start import GaussianStarter, Shrinkage, StartRows, largest_to_largest
 
 
 def rows_of(Z, component=None, weight=None, cluster=None):
@@ -48,6 +48,14 @@ def test_infinite_strength_ties_the_covariances(blobs, random):
     np.testing.assert_allclose(tied.covariances[0], tied.covariances[2])
     _, diagonal = GaussianStarter(3, shrinkage=Shrinkage(np.inf, 1.0)).fit(rows_of(Z), random)
     assert diagonal.covariances[0][0, 1] == 0
+
+
+def test_the_largest_cluster_goes_to_the_largest_weight():
+    cluster = np.array([0, 1, 1, 1, 2, 2, -1])
+    found = largest_to_largest(cluster, np.ones(7), np.array([0.2, 0.3, 0.5]))
+    assert found.tolist() == [0, 2, 2, 2, 1, 1, -1]
+    heavy = np.array([9.0, 1, 1, 1, 1, 1, 1])
+    assert largest_to_largest(cluster, heavy, np.array([0.2, 0.3, 0.5]))[0] == 2
 
 
 def test_log_prob_is_scipys(blobs, random):

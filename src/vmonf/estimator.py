@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -28,6 +29,7 @@ from sklearn.utils.validation import (
 from vmonf.checkpoint import Checkpoint
 from vmonf.flows import FAMILIES, build_flows
 from vmonf.flows.families import MIXINGS
+from vmonf.graph import graph_clusters
 from vmonf.inputs import (
     DistinctRows,
     encode_labels,
@@ -43,6 +45,7 @@ from vmonf.start import (
     GaussianStarter,
     Shrinkage,
     StartRows,
+    largest_to_largest,
 )
 from vmonf.storage import ModelFileError, read_model, write_model
 from vmonf.training import (
@@ -73,6 +76,8 @@ MIN_ROWS_A_COMPONENT = 4
 DENSE_COMPONENTS = 16
 #: Beyond, it meets so many of the likely ones, and one other.
 LIKELY_COMPONENTS = 4
+#: Epochs in which flows take the shape of the graph's clusters.
+GRAPH_PRETRAIN_EPOCHS = 20
 #: A class with fewer labelled rows than this keeps them all for training.
 MANY_LABELS = 20
 
@@ -124,16 +129,19 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         the last; start well above 1 with ``init="none"``, as in the paper.
     temperature_epochs : int or None, default=None
         Epochs the decay takes: half of `max_epochs` unless given.
-    init : {"kmeans", "random", "none"} or array, default="kmeans"
-        Where the start's components are: k-means, K random rows, given centres of shape
-        (K, D), or a given cluster for each row, of shape (n,), -1 where it is open. With
-        labels, each class starts at its own rows. "none" is the paper's: all start at all
-        rows, with networks drawn at random, and chance and the temperature part them.
+    init : {"kmeans", "graph", "random", "none"} or array, default="kmeans"
+        Where the start's components are: k-means; the graph of nearest neighbours, which
+        follows rings, wings and other shapes, and along which labels spread (see
+        `vmonf.graph`); K random rows; given centres of shape (K, D); or a given cluster for
+        each row, of shape (n,), -1 where it is open. With labels, each class starts at its
+        own rows. "none" is the paper's: all start at all rows, with networks drawn at random,
+        and chance and the temperature part them.
     n_init : int, default=1
         Fits from so many starts; the best held-out log-likelihood is kept.
-    pretrain_epochs : int, default=0
+    pretrain_epochs : int or "auto", default="auto"
         Epochs on the labelled rows alone before all rows are used. Where `init` gives
-        clusters, these count as labels until then.
+        clusters, as "graph" does, these count as labels until then. "auto" is 20 with
+        "graph", whose clusters no Gaussians can hold, and else 0.
     refine_posterior : bool, default=True
         At the end fit the posterior further, the flows held fixed, on rows and on samples of
         the model; with up to 64 features.
@@ -237,9 +245,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         "objective": [StrOptions({"elbo", "marginal"})],
         "temperature": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "temperature_epochs": [Interval(Integral, 0, None, closed="left"), None],
-        "init": [StrOptions({"kmeans", "random", "none"}), "array-like"],
+        "init": [StrOptions({"kmeans", "graph", "random", "none"}), "array-like"],
         "n_init": [Interval(Integral, 1, None, closed="left")],
-        "pretrain_epochs": [Interval(Integral, 0, None, closed="left")],
+        "pretrain_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "refine_posterior": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "learning_rate_schedule": [StrOptions({"plateau", "cosine", "constant"})],
@@ -273,7 +281,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         temperature_epochs: int | None = None,
         init: str | ArrayLike = "kmeans",
         n_init: int = 1,
-        pretrain_epochs: int = 0,
+        pretrain_epochs: int | Literal["auto"] = "auto",
         refine_posterior: bool = True,
         learning_rate: float = 3e-3,
         learning_rate_schedule: Literal["plateau", "cosine", "constant"] = "plateau",
@@ -323,7 +331,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
-        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        on_epoch: Callable[[Self], object] | None = None,
     ) -> Self:
         """Fit the mixture.
 
@@ -335,6 +347,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             NaN, None and "".
         sample_weight : array-like of shape (n,), optional
             How often each row counts; not negative.
+        on_epoch : callable, optional
+            Called before the first epoch, after pretraining, and after each epoch, with the
+            mixture as it is then: it predicts, scores and samples, `n_epochs_` counts from 0,
+            and `history_` is that so far. It is valid during the call alone. The model that
+            the fit ends with may be of an earlier epoch, and its posterior refined.
 
         Returns
         -------
@@ -377,10 +394,20 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + self.n_init)
         train, held_out = self._split(rows, np.random.default_rng(seeds[0]))
         shift, scale = units
+        Z = (rows.X - shift) / scale
         start_rows = StartRows(
-            (rows.X - shift) / scale, rows.weight, rows.component, self._clusters(rows)
+            Z, rows.weight, rows.component, self._clusters(rows, Z, int(seeds[0]))
         )
-        data = _Data(rows.weight, units, start_rows, self._tensors(rows), train, held_out)
+
+        def watch(model: MixtureModel, history: list[Progress]) -> None:
+            now = copy.copy(self)
+            now.model_, now.classes_ = model, classes
+            now.history_, now.n_epochs_ = _by_name(history), len(history)
+            if on_epoch is not None:
+                on_epoch(now)
+
+        tensors = self._tensors(rows)
+        data = _Data(rows.weight, units, start_rows, tensors, train, held_out, watch)
         starter = GaussianStarter(
             self.n_components_, self._fixed_weights(), self._centres(shift, scale)
         )
@@ -467,7 +494,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return TrainingResult()
         rows = tensors.take(torch.from_numpy(train))
         first, cluster = rows, data.start_rows.cluster
-        if cluster is not None and self.pretrain_epochs:
+        if cluster is not None and self._pretrain_epochs():
             given = torch.from_numpy(cluster[train]).to(rows.component.device)
             component = rows.component.where(rows.component >= 0, given)
             first = dataclasses.replace(rows, component=component)
@@ -487,12 +514,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             checkpoint.resume(training)
         with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as show:
 
+            def watch() -> None:
+                with training.averaged():
+                    data.watch(model, training.result.history)
+
             def on_epoch(progress: Progress) -> None:
                 show(progress)
+                watch()
                 if checkpoint is not None:
                     checkpoint.save(training)
 
-            return training.run(on_epoch)
+            return training.run(on_epoch, on_start=watch)
 
     def _checkpoint(self, data: _Data, restart: int, seed: int) -> Checkpoint | None:
         if self.checkpoint is None:
@@ -657,10 +689,15 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             gradient_clip=self.gradient_clip,
             temperature=self._temperatures(),
             temperature_epochs=self._temperature_epochs(),
-            pretrain_epochs=self.pretrain_epochs,
+            pretrain_epochs=self._pretrain_epochs(),
             components_per_row=self._components_per_row(),
             averaging=self.averaging,
         )
+
+    def _pretrain_epochs(self) -> int:
+        if self.pretrain_epochs != "auto":
+            return self.pretrain_epochs
+        return GRAPH_PRETRAIN_EPOCHS if isinstance(self.init, str) and self.init == "graph" else 0
 
     def _components_per_row(self) -> int | None:
         if self.components_per_row != "auto":
@@ -681,7 +718,14 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         init = np.asarray(self.init, dtype=np.float64)
         return "kmeans" if init.ndim == 1 else (init - shift) / scale
 
-    def _clusters(self, rows: DistinctRows) -> IntArray | None:
+    def _clusters(self, rows: DistinctRows, Z: Array, seed: int) -> IntArray | None:
+        """The clusters that rows are first put in, where `init` says so."""
+        if isinstance(self.init, str) and self.init == "graph":
+            cluster = graph_clusters(Z, self.n_components_, rows.component, rows.weight, seed)
+            weights = self._fixed_weights()
+            if weights is not None and not (rows.component >= 0).any():
+                cluster = largest_to_largest(cluster, rows.weight, weights)
+            return cluster
         if isinstance(self.init, str) or np.ndim(self.init) == 2:
             return None
         return np.asarray(self.init, dtype=np.int64)[rows.first]
@@ -936,6 +980,8 @@ class _Data:
     tensors: Rows
     train: IntArray
     held_out: IntArray
+    #: Called before the first epoch and after each.
+    watch: Callable[[MixtureModel, list[Progress]], None]
 
 
 @dataclasses.dataclass

@@ -270,11 +270,7 @@ class GaussianStarter:
         else:
             cluster = _nearest(Z, Z[random.choice(len(Z), self.n_components, replace=False)])
         if self.weights is not None:
-            # The largest cluster goes to the component of the largest weight.
-            sizes = np.bincount(cluster, weights=rows.weight, minlength=self.n_components)
-            component = np.empty(self.n_components, dtype=np.int64)
-            component[np.argsort(-sizes, kind="stable")] = np.argsort(-self.weights, kind="stable")
-            cluster = component[cluster]
+            cluster = largest_to_largest(cluster, rows.weight, self.weights)
         return cluster
 
     def _centres_beside(
@@ -333,6 +329,16 @@ class GaussianStarter:
         return GaussianStart(
             moments.means, covariances + floor, np.maximum(weights, 1e-12), shrinkage
         )
+
+
+def largest_to_largest(cluster: IntArray, weight: Array, component_weights: Array) -> IntArray:
+    """Number clusters so that the largest is the component of the largest weight; -1 stays."""
+    inside = cluster >= 0
+    n_components = len(component_weights)
+    sizes = np.bincount(cluster[inside], weights=weight[inside], minlength=n_components)
+    component = np.empty(n_components, dtype=np.int64)
+    component[np.argsort(-sizes, kind="stable")] = np.argsort(-component_weights, kind="stable")
+    return np.where(inside, component[cluster], -1)
 
 
 def _expect(rows: StartRows, mixture: GaussianStart) -> tuple[Array, Array]:

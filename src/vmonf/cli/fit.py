@@ -97,10 +97,18 @@ def fit(
         int | None, typer.Option(help="Epochs of the decay: half of --max-epochs unless given.")
     ] = None,
     init: Annotated[
-        Literal["kmeans", "random", "none"], typer.Option(help="Where the components start.")
+        Literal["kmeans", "graph", "random", "none"],
+        typer.Option(help="Where the components start."),
     ] = "kmeans",
     restarts: Annotated[int, typer.Option(help="Fits from so many starts; the best is kept.")] = 1,
-    pretrain_epochs: Annotated[int, typer.Option(help="Epochs on the labelled rows alone.")] = 0,
+    pretrain_epochs: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Epochs on the labelled rows alone, or on the graph's clusters; auto: 20 with "
+            "the graph, else 0.",
+        ),
+    ] = "auto",
     refine_posterior: Annotated[
         bool, typer.Option(help="Fit the posterior further at the end, the flows held fixed.")
     ] = True,
@@ -166,7 +174,7 @@ def fit(
         "temperature_epochs": temperature_epochs,
         "init": init,
         "n_init": restarts,
-        "pretrain_epochs": pretrain_epochs,
+        "pretrain_epochs": _count_or_auto("--pretrain-epochs", pretrain_epochs),
         "refine_posterior": refine_posterior,
         "learning_rate": learning_rate,
         "learning_rate_schedule": learning_rate_schedule,
@@ -280,6 +288,17 @@ def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[flo
 
 def _one_or_pair(values: tuple[float, ...]) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
+
+
+def _count_or_auto(option: str, text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a whole number or 'auto'.", param_hint=option
+        ) from None
 
 
 def _count_auto_or_all(option: str, text: str) -> int | Literal["auto"] | None:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -142,7 +143,11 @@ class Training:
         self.seconds = 0.0
         self.result = TrainingResult()
 
-    def run(self, on_epoch: Callable[[Progress], None] | None = None) -> TrainingResult:
+    def run(
+        self,
+        on_epoch: Callable[[Progress], None] | None = None,
+        on_start: Callable[[], None] | None = None,
+    ) -> TrainingResult:
         """Train until done, and leave the model with the best weights.
 
         A training whose state was loaded goes on from there.
@@ -151,6 +156,8 @@ class Training:
         ----------
         on_epoch : callable, optional
             Called after each epoch with its `Progress`.
+        on_start : callable, optional
+            Called before the first epoch, after pretraining; not where a state was loaded.
 
         Raises
         ------
@@ -166,6 +173,8 @@ class Training:
                     _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
                 self._keep_if_better(0, score, temperature=1.0)
                 self._pretrain()
+                if on_start is not None:
+                    on_start()
             while self.epoch < self.config.max_epochs and not self.result.converged:
                 self.epoch += 1
                 progress = self._epoch(self.epoch, began)
@@ -244,11 +253,9 @@ class Training:
         except FloatingPointError as error:
             self._recover(error)
             return None
-        live = [p.detach().clone() for p in self.parameters]
-        self._load(self.average)
         scored = self.held_out if self.held_out is not None else self.rows
-        elbo, log_likelihood, use = summarise(self.model, scored, temperature)
-        self._load(live)
+        with self.averaged():
+            elbo, log_likelihood, use = summarise(self.model, scored, temperature)
         if epoch > self.config.temperature_epochs or self.held_out is None:
             self._keep_if_better(epoch, log_likelihood, temperature)
         return Progress(
@@ -262,6 +269,19 @@ class Training:
             seconds=time.perf_counter() - began,
             component_use=use,
         )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model have what is scored and kept: averaged weights, this temperature."""
+        live = [p.detach().clone() for p in self.parameters]
+        temperature = float(self.model.temperature)
+        self._load(self.average)
+        self.model.temperature.fill_(self.temperature(max(0, self.epoch - 1)))
+        try:
+            yield
+        finally:
+            self._load(live)
+            self.model.temperature.fill_(temperature)
 
     def _pass(self, rows: Rows, temperature: float) -> float:
         """One optimiser step a batch; the mean objective."""

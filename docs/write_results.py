@@ -11,7 +11,7 @@ from pathlib import Path
 from vmonf.experiments.tables import FIGURES, HEADS, PAPER, table
 
 DOCS = Path(__file__).parent
-TITLES = {"pinwheel": "Pinwheel", "two-circles": "Two circles"}
+TITLES = {"pinwheel": "Pinwheel", "two-circles": "Two circles", "mnist": "MNIST, digits 0 to 4"}
 HEAD = """# The paper's experiments, reproduced
 
 Written from `docs/results/` by `make results`; no number here is typed by hand. Each section names

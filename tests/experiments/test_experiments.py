@@ -1,14 +1,16 @@
 """The paper's experiments run, go on where they stopped, and measure what they say."""
 
 import json
+import struct
 import warnings
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 from vmonf.cli import app
-from vmonf.experiments import pinwheel, two_circles
+from vmonf.experiments import mnist, pinwheel, two_circles
 from vmonf.experiments.ledger import Ledger
 
 
@@ -59,6 +61,55 @@ def test_two_circles_run_and_go_on_where_they_stopped(tmp_path, monkeypatch):
     assert "stray samples" in result.stdout
     for fit in fits.values():
         assert 0 <= fit["stray"] <= 1
+
+
+@pytest.fixture
+def digits_as_mnist(tmp_path, monkeypatch):
+    """scikit-learn's small digits, blown up and written as MNIST's files are."""
+    digits = load_digits()
+    images = np.zeros((len(digits.data), 28, 28), dtype=np.uint8)
+    images[:, 6:22, 6:22] = np.kron(digits.images, np.ones((2, 2))) * 15
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for split, rows in (("train", slice(0, 1200)), ("t10k", slice(1200, None))):
+        for name, values in (("images-idx3", images), ("labels-idx1", digits.target)):
+            values = values[rows].astype(np.uint8)
+            header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+            (folder / f"{split}-{name}-ubyte").write_bytes(header + values.tobytes())
+    return folder
+
+
+def test_mnist_runs(tmp_path, digits_as_mnist):
+    out = tmp_path / "out"
+    options = ("--out", out, "--folder", digits_as_mnist, "--seeds", 1, "--quick")
+    result = reproduce("mnist", *options)
+    assert "bits per dimension" in " ".join(result.stdout.split())
+    fits = json.loads((out / "results.json").read_text())["fits"]
+    assert len(fits) == 3 + len(mnist.LABELS) + 1
+    for fit in fits.values():
+        counts = np.array(fit["contingency"])
+        assert counts.shape == (5, 5)
+        assert fit["train_accuracy"] <= 1
+        assert fit["macro_accuracy"] <= counts.max(axis=0).sum() / counts.sum() + 0.2
+    unlabelled = fits["ours, no labels, seed 0"]
+    assert [epoch["epoch"] for epoch in unlabelled["epochs"]] == [0, 1]
+    assert unlabelled["start_accuracy"] > 0.8
+    assert fits["ours, 100 labels, seed 0"]["accuracy"] > 0.8
+    assert fits["paper's settings, seed 0"]["bits_per_dimension"] > 0
+    assert {path.suffix for path in out.iterdir()} == {".json", ".png"}  # no checkpoint is left
+
+
+def test_macro_accuracy_counts_digits_alike():
+    digits = np.array([0, 0, 0, 0, 1, 1])
+    assert mnist.macro_accuracy(digits, np.array([3, 3, 3, 3, 2, 3])) == pytest.approx(0.75)
+    assert mnist.macro_accuracy(digits, np.array([1, 1, 1, 1, 1, 1])) == pytest.approx(0.5)
+
+
+def test_some_labels_are_as_many_of_each_digit():
+    digits = np.random.default_rng(0).integers(5, size=300)
+    labels = mnist._some_labels(digits, 50, seed=0)
+    assert np.bincount(labels[labels >= 0]).tolist() == [10] * 5
+    np.testing.assert_array_equal(labels[labels >= 0], digits[labels >= 0])
 
 
 def test_other_settings_start_anew(tmp_path):

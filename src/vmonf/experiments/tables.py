@@ -9,6 +9,10 @@ from typing import Any
 #: What figures are called.
 HEADS = {
     "accuracy": "accuracy",
+    "macro_accuracy": "accuracy, mean over digits",
+    "train_accuracy": "accuracy, training images",
+    "start_accuracy": "accuracy of the start",
+    "bits_per_dimension": "bits per dimension",
     "accuracy_exact": "accuracy, exact",
     "nmi": "NMI",
     "ari": "ARI",
@@ -20,12 +24,27 @@ HEADS = {
 FIGURES = {
     "pinwheel": ("accuracy", "nmi", "ari", "below_truth", "gap", "seconds"),
     "two-circles": ("accuracy", "accuracy_exact", "stray", "below_truth", "seconds"),
+    "mnist": (
+        "accuracy",
+        "accuracy_exact",
+        "macro_accuracy",
+        "nmi",
+        "ari",
+        "start_accuracy",
+        "train_accuracy",
+        "bits_per_dimension",
+        "gap",
+        "seconds",
+    ),
 }
 #: What the paper has to say on it.
 PAPER = {
     "pinwheel": "The paper shows five wings found, by a figure; it gives no numbers.",
     "two-circles": "The paper shows, by figures: without labels the plane is cut in halves; "
     "with labels the circles are told apart, with broken arcs and a bridge between them.",
+    "mnist": "The paper's table 1, of training images: accuracy .757, NMI .660, ARI .559. The "
+    "start is judged on training images, as it clusters no others; bits per dimension are of "
+    "the dequantised bytes, of 256 levels, in the MAF paper's convention.",
 }
 
 
@@ -40,7 +59,11 @@ def table(document: Mapping[str, Any], figures: Sequence[str]) -> list[list[str]
     for case in cases_of(document):
         fits = [fit for fit in document["fits"].values() if fit["case"] == case]
         cells = [
-            _cell([fit[name] for fit in fits], 1 if name == "seconds" else 3) for name in figures
+            # A baseline has no density, and not every fit a start.
+            _cell([fit[name] for fit in fits], 1 if name == "seconds" else 3)
+            if name in fits[0]
+            else ""
+            for name in figures
         ]
         rows.append([f"{case} ({len(fits)} seed{'s' * (len(fits) > 1)})", *cells])
     return rows

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 from vmonf.cli import app
+from vmonf.experiments import ledger as module
 from vmonf.experiments import mnist, pinwheel, two_circles
 from vmonf.experiments.ledger import Ledger
 
@@ -114,16 +115,27 @@ def test_some_labels_are_as_many_of_each_digit():
 
 def test_other_settings_start_anew(tmp_path):
     path = tmp_path / "results.json"
-    ledger = Ledger(path, "a command", {"epochs": 3}, 1)
+    ledger = Ledger(path, "a command", {"epochs": 3}, [1.0])
     assert ledger.fit("a case", 0, lambda: {"value": 1})["value"] == 1
-    again = Ledger(path, "a command", {"epochs": 3}, 1)
+    again = Ledger(path, "a command", {"epochs": 3}, [1.0])
     assert again.fit("a case", 0, lambda: pytest.fail("fitted again"))["value"] == 1
-    other = Ledger(path, "a command", {"epochs": 4}, 1)
+    other = Ledger(path, "a command", {"epochs": 4}, [1.0])
     assert other.of("a case") == []
 
 
+def test_the_time_left_is_told_and_corrected(tmp_path, monkeypatch, capsys):
+    clock = iter([0.0, 120.0, 120.0, 150.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    ledger = Ledger(tmp_path / "results.json", "a command", {}, [1.0, 4.0])
+    ledger.fit("a case", 0, dict)
+    ledger.fit("a case", 1, dict)
+    said = capsys.readouterr().err
+    assert "a case, seed 0: fit 1 of 2, about 5 min left" in said
+    assert "a case, seed 1: fit 2 of 2, about 8 min left" in said  # the first took twice as long
+
+
 def test_an_interrupted_fit_is_no_result(tmp_path):
-    ledger = Ledger(tmp_path / "results.json", "a command", {}, 1)
+    ledger = Ledger(tmp_path / "results.json", "a command", {}, [1.0])
 
     def interrupted():
         warnings.warn("Training was interrupted; the best model so far is kept.", stacklevel=1)

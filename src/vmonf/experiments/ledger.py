@@ -8,10 +8,9 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import vmonf
@@ -31,15 +30,18 @@ class Ledger:
         What a user types.
     settings : mapping
         All that the results depend on, but for the seeds.
-    n_fits : int
-        How many fits the run takes in all, so that the time left can be told.
+    minutes : sequence of float
+        About what each fit takes on two cores, in their order, so that the time left can be
+        told, before the first one too; corrected by what fits turn out to take.
     """
 
-    def __init__(self, path: Path, command: str, settings: Mapping[str, Any], n_fits: int) -> None:
+    def __init__(
+        self, path: Path, command: str, settings: Mapping[str, Any], minutes: Sequence[float]
+    ) -> None:
         self.path = path
-        self.n_fits = n_fits
-        self._began = time.monotonic()
-        self._seconds: list[float] = []
+        self.minutes = minutes
+        self._minutes_taken = 0.0
+        self._minutes_expected = 0.0
         self.document: dict[str, Any] = {
             "command": command,
             "versions": _versions(),
@@ -61,7 +63,9 @@ class Ledger:
         key = f"{case}, seed {seed}"
         fits: dict[str, dict[str, Any]] = self.document["fits"]
         if key not in fits:
-            _say(f"{key}: fit {len(fits) + 1} of {self.n_fits}{self._time_left()}")
+            place = len(fits)
+            left = _time_left(sum(self.minutes[place:]) * self._slowness)
+            _say(f"{key}: fit {place + 1} of {len(self.minutes)}, {left} left")
             began = time.monotonic()
             with warnings.catch_warnings():
                 # A fit that is interrupted keeps what it has, which is no result here.
@@ -71,7 +75,8 @@ class Ledger:
                 except UserWarning as warning:
                     raise KeyboardInterrupt from warning
             fits[key] = {"case": case, "seed": seed, **result}
-            self._seconds.append(time.monotonic() - began)
+            self._minutes_taken += (time.monotonic() - began) / 60
+            self._minutes_expected += self.minutes[place]
             self.write()
         return fits[key]
 
@@ -85,11 +90,16 @@ class Ledger:
         part.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
         part.replace(self.path)
 
-    def _time_left(self) -> str:
-        if not self._seconds:
-            return ""
-        minutes = mean(self._seconds) * (self.n_fits - len(self.document["fits"])) / 60
-        return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+    @property
+    def _slowness(self) -> float:
+        """How much longer than expected fits take here; not judged by a moment."""
+        if self._minutes_expected < 0.2:
+            return 1.0
+        return self._minutes_taken / self._minutes_expected
+
+
+def _time_left(minutes: float) -> str:
+    return f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
 
 
 def _say(text: str) -> None:

@@ -40,6 +40,8 @@ PAPER: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {"paper's settings": PAPER, "our defaults": {}}
 QUICK = {"max_epochs": 5}
+#: Of a fit, on two cores.
+MINUTES, QUICK_MINUTES = 0.1, 0.01
 
 
 def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
@@ -57,7 +59,8 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
     settings = {name: own | (QUICK if quick else {}) for name, own in SETTINGS.items()}
     command = f"vmonf reproduce pinwheel --seeds {n_seeds}" + (" --quick" if quick else "")
     header = {"rows_a_wing": rows, "rate": PINWHEEL.rate, **settings}
-    ledger = Ledger(out / "results.json", command, header, len(settings) * n_seeds)
+    minutes = [QUICK_MINUTES if quick else MINUTES] * (len(settings) * n_seeds)
+    ledger = Ledger(out / "results.json", command, header, minutes)
     for name, own in settings.items():
         figure = out / f"pinwheel-{name.replace(chr(39), '').replace(' ', '-')}.png"
         for seed in range(n_seeds):

@@ -58,12 +58,13 @@ def section(name: str) -> list[str]:
 def contingency(document: dict[str, Any], case: str) -> list[str]:
     """Digits against clusters, of both splits, of the first seed: shares of a digit's images."""
     fit = document["fits"][f"{case}, seed 0"]
+    n_clusters = len(fit["contingency"][0])
     both = zip(fit["train_contingency"], fit["contingency"], strict=True)
     lines = [
         f"Where the images of each digit are, {case}, seed 0: training images and test images.",
         "",
-        "| digit | " + " | ".join(f"cluster {c}" for c in range(5)) + " |",
-        "|---|" + "---:|" * 5,
+        "| digit | " + " | ".join(f"cluster {c}" for c in range(n_clusters)) + " |",
+        "|---|" + "---:|" * n_clusters,
     ]
     for digit, (train, test) in enumerate(both):
         cells = (

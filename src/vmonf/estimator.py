@@ -399,15 +399,18 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Z, rows.weight, rows.component, self._clusters(rows, Z, int(seeds[0]))
         )
 
-        def watch(model: MixtureModel, history: list[Progress]) -> None:
+        def watch(training: Training) -> None:
+            assert on_epoch is not None
             now = copy.copy(self)
-            now.model_, now.classes_ = model, classes
+            now.classes_, history = classes, training.result.history
             now.history_, now.n_epochs_ = _by_name(history), len(history)
-            if on_epoch is not None:
+            with training.averaged():
+                now.model_ = training.model
                 on_epoch(now)
 
         tensors = self._tensors(rows)
-        data = _Data(rows.weight, units, start_rows, tensors, train, held_out, watch)
+        watched = None if on_epoch is None else watch
+        data = _Data(rows.weight, units, start_rows, tensors, train, held_out, watched)
         starter = GaussianStarter(
             self.n_components_, self._fixed_weights(), self._centres(shift, scale)
         )
@@ -514,17 +517,18 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             checkpoint.resume(training)
         with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as show:
 
-            def watch() -> None:
-                with training.averaged():
-                    data.watch(model, training.result.history)
+            def on_start() -> None:
+                if data.watch is not None:
+                    data.watch(training)
 
             def on_epoch(progress: Progress) -> None:
                 show(progress)
-                watch()
+                if data.watch is not None:
+                    data.watch(training)
                 if checkpoint is not None:
                     checkpoint.save(training)
 
-            return training.run(on_epoch, on_start=watch)
+            return training.run(on_epoch, on_start)
 
     def _checkpoint(self, data: _Data, restart: int, seed: int) -> Checkpoint | None:
         if self.checkpoint is None:
@@ -602,8 +606,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     @property
+    def _named_init(self) -> str | None:
+        """`init` where it is a name, and None where it is an array."""
+        return self.init if isinstance(self.init, str) else None
+
+    @property
     def _is_uninformed(self) -> bool:
-        return isinstance(self.init, str) and self.init == "none"
+        return self._named_init == "none"
 
     @property
     def _learns_weights(self) -> bool:
@@ -697,7 +706,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _pretrain_epochs(self) -> int:
         if self.pretrain_epochs != "auto":
             return self.pretrain_epochs
-        return GRAPH_PRETRAIN_EPOCHS if isinstance(self.init, str) and self.init == "graph" else 0
+        return GRAPH_PRETRAIN_EPOCHS if self._named_init == "graph" else 0
 
     def _components_per_row(self) -> int | None:
         if self.components_per_row != "auto":
@@ -720,7 +729,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _clusters(self, rows: DistinctRows, Z: Array, seed: int) -> IntArray | None:
         """The clusters that rows are first put in, where `init` says so."""
-        if isinstance(self.init, str) and self.init == "graph":
+        if self._named_init == "graph":
             cluster = graph_clusters(Z, self.n_components_, rows.component, rows.weight, seed)
             weights = self._fixed_weights()
             if weights is not None and not (rows.component >= 0).any():
@@ -980,8 +989,8 @@ class _Data:
     tensors: Rows
     train: IntArray
     held_out: IntArray
-    #: Called before the first epoch and after each.
-    watch: Callable[[MixtureModel, list[Progress]], None]
+    #: Called before the first epoch and after each, where the user asked for it.
+    watch: Callable[[Training], None] | None
 
 
 @dataclasses.dataclass

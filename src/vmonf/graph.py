@@ -104,7 +104,7 @@ def _drawn(known: IntArray, random: np.random.RandomState) -> IntArray:
 
 def _neighbour_graph(X: Array, random: np.random.RandomState) -> csr_array:
     """Symmetric adjacency of shape (n, n): 1 between rows near to each other, 1/2 one way."""
-    if X.shape[1] > PRINCIPAL_AXES < len(X):
+    if min(X.shape) > PRINCIPAL_AXES:
         pca = PCA(PRINCIPAL_AXES, svd_solver="randomized", random_state=random)
         X = pca.fit_transform(X)
     n_neighbours = min(NEIGHBOURS, len(X) - 1)
@@ -170,7 +170,6 @@ def _eigenvectors(smoothing: csr_array, n_vectors: int) -> Array:
             value, vector = eigsh(inner, k=wanted, v0=start)
         for v in np.argsort(-value)[:wanted]:
             column = np.zeros(len(part))
-            # Each part's vectors have the length that it has among all rows.
             column[members] = vector[:, v]
             values.append(float(value[v]))
             columns.append(column)

@@ -168,13 +168,15 @@ def fit(
         "weights": weights
         if weights in ("uniform", "learned")
         else _numbers("--weights", weights, float),
-        "components_per_row": _count_auto_or_all("--components-per-row", components_per_row),
+        "components_per_row": _count_or_word(
+            "--components-per-row", components_per_row, auto="auto", all=None
+        ),
         "objective": objective,
         "temperature": _one_or_pair(_numbers("--temperature", temperature, float)),
         "temperature_epochs": temperature_epochs,
         "init": init,
         "n_init": restarts,
-        "pretrain_epochs": _count_or_auto("--pretrain-epochs", pretrain_epochs),
+        "pretrain_epochs": _count_or_word("--pretrain-epochs", pretrain_epochs, auto="auto"),
         "refine_posterior": refine_posterior,
         "learning_rate": learning_rate,
         "learning_rate_schedule": learning_rate_schedule,
@@ -290,27 +292,16 @@ def _one_or_pair(values: tuple[float, ...]) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
 
 
-def _count_or_auto(option: str, text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
+def _count_or_word(option: str, text: str, **words: Any) -> Any:
+    """A whole number, or what one of the words stands for."""
+    if text in words:
+        return words[text]
     try:
         return int(text)
     except ValueError:
+        *others, last = ["a whole number", *map(repr, words)]
         raise typer.BadParameter(
-            f"{text!r} is not a whole number or 'auto'.", param_hint=option
-        ) from None
-
-
-def _count_auto_or_all(option: str, text: str) -> int | Literal["auto"] | None:
-    if text == "auto":
-        return "auto"
-    if text == "all":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a whole number, 'auto' or 'all'.", param_hint=option
+            f"{text!r} is not {', '.join(others)} or {last}.", param_hint=option
         ) from None
 
 

@@ -20,9 +20,10 @@ from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
 from vmonf.data.mnist import Images, bits_per_dimension, from_logits, load_mnist, to_logits
+from vmonf.experiments.common import PAPER_TRAINING, accuracy, command_of, stem_of
 from vmonf.experiments.ledger import Ledger
 from vmonf.graph import graph_clusters
-from vmonf.metrics import best_map, clustering_accuracy, clustering_scores, contingency_table
+from vmonf.metrics import best_map, clustering_scores, contingency_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,24 +39,16 @@ N_TRAIN = 25_596
 #: How many labels in all, and whether each seed is run or the first alone.
 LABELS = {0: True, 10: False, 50: False, 100: True, 1000: False}
 
-#: Section 4.3 of the paper. Where it says nothing (the temperatures) the numbers are ours.
-PAPER: dict[str, Any] = {
+#: Section 4.3 of the paper.
+PAPER: dict[str, Any] = PAPER_TRAINING | {
     "flow": "maf",
     "n_layers": 5,
     "hidden": (200,),
     "posterior_hidden": (512,),
-    "init": "none",
-    "temperature": (10.0, 1.0),
-    "pretrain_epochs": 0,
     "learning_rate": 1e-4,
-    "learning_rate_schedule": "constant",
     "weight_decay": 1e-6,
-    "averaging": 0.0,
     "batch_size": 100,
     "max_epochs": 100,
-    "validation_fraction": 0.0,
-    "patience": None,
-    "refine_posterior": False,
 }
 #: From the clusters of the neighbour graph of the images; few epochs, since flows soon learn the
 #: training images by heart.
@@ -124,7 +117,6 @@ def run(
     split = Split.load(folder, quick)
     more = QUICK if quick else {}
     paper, ours = PAPER | more, OURS | more
-    command = f"vmonf reproduce mnist --seeds {n_seeds}" + (" --quick" if quick else "")
     header = {"n_train": len(split.train.digits), "n_test": len(split.test.digits)}
     baselines: dict[str, Callable[[], dict[str, Any]]] = {
         "k-means, raw pixels": partial(_kmeans, split),
@@ -138,7 +130,7 @@ def run(
     ]
     ledger = Ledger(
         out / "results.json",
-        command,
+        command_of("mnist", n_seeds, quick),
         header | {"paper's settings": paper, "ours": ours},
         [0.01] * (len(baselines) + len(fits) + 1)
         if quick
@@ -162,7 +154,7 @@ class _Files:
 
 
 def _files(out: Path, case: str, seed: int) -> _Files:
-    stem = "mnist-" + case.replace("'", "").replace(",", "").replace(" ", "-")
+    stem = stem_of("mnist", case)
     figure = out / f"{stem}.png" if seed == 0 else None
     return _Files(out / f"{stem}-{seed}.checkpoint", figure)
 
@@ -209,8 +201,8 @@ def _ours(
         epochs.append(
             {
                 "epoch": now.n_epochs_,
-                "accuracy": _accuracy(split.test.digits, q, n_labels > 0),
-                "accuracy_exact": _accuracy(split.test.digits, exact, n_labels > 0),
+                "accuracy": accuracy(split.test.digits, q, n_labels > 0),
+                "accuracy_exact": accuracy(split.test.digits, exact, n_labels > 0),
                 "log_likelihood": now.score(test),
             }
         )
@@ -219,7 +211,7 @@ def _ours(
     mixture.fit(X, labels if n_labels else None, on_epoch=watch)
     result = _finish(mixture, split, X, test, files, is_labelled=n_labels > 0)
     return result | {
-        "start_accuracy": _accuracy(split.train.digits, clusters, n_labels > 0),
+        "start_accuracy": accuracy(split.train.digits, clusters, n_labels > 0),
         "best_epoch": mixture.best_epoch_,
         "epochs": epochs,
         "seconds": result["seconds"] + seconds,
@@ -263,10 +255,9 @@ def _finish(
     found, log_prob = mixture.predict(test), mixture.score_samples(test)
     result = _agreement(split, mixture.predict(X), found)
     exact = mixture.predict(test, method="exact")
-    if is_labelled:  # clusters have names, and no map is needed
-        result["accuracy"] = float(np.mean(found == split.test.digits))
     result |= {
-        "accuracy_exact": _accuracy(split.test.digits, exact, is_labelled),
+        "accuracy": accuracy(split.test.digits, found, is_labelled),
+        "accuracy_exact": accuracy(split.test.digits, exact, is_labelled),
         "log_likelihood": float(log_prob.mean()),
         "bits_per_dimension": float(bits_per_dimension(log_prob, test).mean()),
         "gap": float(mixture.gap(test).mean()),
@@ -276,12 +267,6 @@ def _finish(
         _draw(mixture, split.train, X).savefig(files.figure, bbox_inches="tight")
     files.checkpoint.unlink(missing_ok=True)
     return result
-
-
-def _accuracy(digits: IntArray, clusters: IntArray, is_labelled: bool) -> float:
-    if is_labelled:
-        return float(np.mean(digits == clusters))
-    return clustering_accuracy(digits, clusters)
 
 
 def _agreement(split: Split, train: IntArray, test: IntArray) -> dict[str, Any]:

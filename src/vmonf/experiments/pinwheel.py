@@ -11,6 +11,7 @@ import numpy as np
 
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
+from vmonf.experiments.common import PAPER_TRAINING, command_of, stem_of
 from vmonf.experiments.ledger import Ledger
 from vmonf.metrics import clustering_accuracy, clustering_scores
 from vmonf.plots import plot
@@ -19,24 +20,15 @@ PINWHEEL = Pinwheel(rate=0.4)
 ROWS_A_WING = 512
 FRESH_ROWS_A_WING = 2000
 
-#: Section 4.1 of the paper. Where it says nothing (the temperatures, their epochs) the numbers
-#: are ours.
-PAPER: dict[str, Any] = {
+#: Section 4.1 of the paper.
+PAPER: dict[str, Any] = PAPER_TRAINING | {
     "flow": "realnvp",
     "n_layers": 8,
     "hidden": (8,),
     "posterior_hidden": (3,),
-    "init": "none",
-    "temperature": (10.0, 1.0),
     "learning_rate": 1e-3,
-    "learning_rate_schedule": "constant",
-    "weight_decay": 0.0,
-    "averaging": 0.0,
     "batch_size": 512,
     "max_epochs": 400,
-    "validation_fraction": 0.0,
-    "patience": None,
-    "refine_posterior": False,
 }
 SETTINGS: dict[str, dict[str, Any]] = {"paper's settings": PAPER, "our defaults": {}}
 QUICK = {"max_epochs": 5}
@@ -57,12 +49,12 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
     """
     rows = 60 if quick else ROWS_A_WING
     settings = {name: own | (QUICK if quick else {}) for name, own in SETTINGS.items()}
-    command = f"vmonf reproduce pinwheel --seeds {n_seeds}" + (" --quick" if quick else "")
+    command = command_of("pinwheel", n_seeds, quick)
     header = {"rows_a_wing": rows, "rate": PINWHEEL.rate, **settings}
     minutes = [QUICK_MINUTES if quick else MINUTES] * (len(settings) * n_seeds)
     ledger = Ledger(out / "results.json", command, header, minutes)
     for name, own in settings.items():
-        figure = out / f"pinwheel-{name.replace(chr(39), '').replace(' ', '-')}.png"
+        figure = out / f"{stem_of('pinwheel', name)}.png"
         for seed in range(n_seeds):
             ledger.fit(name, seed, partial(_fit, own, seed, rows, figure if seed == 0 else None))
     ledger.write()

@@ -15,8 +15,9 @@ import numpy as np
 
 from vmonf import FlowMixture
 from vmonf.data import TwoCircles
+from vmonf.experiments.common import PAPER_TRAINING, accuracy, command_of, stem_of
 from vmonf.experiments.ledger import Ledger
-from vmonf.metrics import clustering_accuracy, clustering_scores
+from vmonf.metrics import clustering_scores
 from vmonf.plots import plot
 
 CIRCLES = TwoCircles()
@@ -26,24 +27,16 @@ STRAY_WIDTHS = 4.0
 #: Labelled and unlabelled rows.
 ROWS = ((0, 1024), (1024, 64), (64, 1024), (16, 1024), (11, 1024), (4, 1024))
 
-#: Section 4.2 of the paper. Where it says nothing (the temperatures) the numbers are ours.
-PAPER: dict[str, Any] = {
+#: Section 4.2 of the paper.
+PAPER: dict[str, Any] = PAPER_TRAINING | {
     "flow": "realnvp",
     "n_layers": 10,
     "hidden": (8,),
     "posterior_hidden": (16, 16),
-    "init": "none",
-    "temperature": (10.0, 1.0),
     "pretrain_epochs": 300,
     "learning_rate": 1e-3,
-    "learning_rate_schedule": "constant",
-    "weight_decay": 0.0,
-    "averaging": 0.0,
     "batch_size": 128,
     "max_epochs": 500,
-    "validation_fraction": 0.0,
-    "patience": None,
-    "refine_posterior": False,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper's settings": PAPER,
@@ -74,7 +67,7 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
     """
     counts = ROWS[:3:2] if quick else ROWS
     settings = {name: own | (QUICK if quick else {}) for name, own in SETTINGS.items()}
-    command = f"vmonf reproduce two-circles --seeds {n_seeds}" + (" --quick" if quick else "")
+    command = command_of("two-circles", n_seeds, quick)
     header = {"rows": counts, "noise_std": CIRCLES.noise_std, **settings}
     minutes = [QUICK_MINUTES if quick else MINUTES] * (len(settings) * len(counts) * n_seeds)
     ledger = Ledger(out / "results.json", command, header, minutes)
@@ -82,8 +75,7 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
         for name, own in settings.items():
             for n_labelled, n_unlabelled in counts:
                 case = case_name(name, n_labelled, n_unlabelled)
-                file = f"two-circles-{name}-{n_labelled}-labels.png"
-                figure = out / file.replace("'", "").replace(",", "").replace(" ", "-")
+                figure = out / f"{stem_of('two-circles', f'{name} {n_labelled} labels')}.png"
                 fit = partial(_fit, own, seed, n_labelled, n_unlabelled)
                 ledger.fit(case, seed, partial(fit, figure if seed == 0 else None))
     ledger.write()
@@ -108,20 +100,13 @@ def _fit(
         )
     clusters = mixture.predict(fresh)
     exact = mixture.predict(fresh, method="exact")
-    # With labels clusters have names, and no map is needed.
-    named = {"accuracy": float(np.mean(clusters == fresh_circle))} if n_labelled else {}
-    accuracy_exact = (
-        float(np.mean(exact == fresh_circle))
-        if n_labelled
-        else clustering_accuracy(fresh_circle, exact)
-    )
     log_likelihood = mixture.score(fresh)
     truth = float(np.mean(CIRCLES.log_prob(fresh)))
     samples, _ = mixture.sample(len(fresh))
     return {
         **clustering_scores(fresh_circle, clusters),
-        **named,
-        "accuracy_exact": accuracy_exact,
+        "accuracy": accuracy(fresh_circle, clusters, n_labelled > 0),
+        "accuracy_exact": accuracy(fresh_circle, exact, n_labelled > 0),
         "log_likelihood": log_likelihood,
         "true_log_likelihood": truth,
         "below_truth": truth - log_likelihood,

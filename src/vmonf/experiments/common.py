@@ -1,0 +1,44 @@
+"""What the experiments share: the paper's way to train, names of files, how clusters are judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vmonf.metrics import clustering_accuracy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    IntArray = NDArray[np.int64]
+
+#: Section 4 of the paper: all components start at all rows, Adam at a constant rate, the last
+#: weights are kept. It says nothing of the temperatures, and these are ours.
+PAPER_TRAINING: dict[str, Any] = {
+    "init": "none",
+    "temperature": (10.0, 1.0),
+    "learning_rate_schedule": "constant",
+    "weight_decay": 0.0,
+    "averaging": 0.0,
+    "validation_fraction": 0.0,
+    "patience": None,
+    "refine_posterior": False,
+}
+
+
+def command_of(experiment: str, n_seeds: int, quick: bool) -> str:
+    """What a user types."""
+    return f"vmonf reproduce {experiment} --seeds {n_seeds}{' --quick' * quick}"
+
+
+def stem_of(experiment: str, case: str) -> str:
+    """Name of a case's files, without an ending."""
+    return f"{experiment}-{case}".replace("'", "").replace(",", "").replace(" ", "-")
+
+
+def accuracy(truth: IntArray, clusters: IntArray, is_labelled: bool) -> float:
+    """Share of rows in the cluster of their class: the named one, or else the best one-to-one."""
+    if is_labelled:
+        return float(np.mean(truth == clusters))
+    return clustering_accuracy(truth, clusters)

@@ -62,6 +62,13 @@ def test_two_circles_run_and_go_on_where_they_stopped(tmp_path, monkeypatch):
     assert "stray samples" in result.stdout
     for fit in fits.values():
         assert 0 <= fit["stray"] <= 1
+    assert fits["from the graph, splines: 64 labels + 1024, seed 0"]["accuracy"] > 0.98
+    assert len(list(tmp_path.glob("*.png"))) == len(two_circles.SETTINGS)
+    again = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    reproduce(*arguments)  # all fits are there, and the figures are drawn from their models
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == again
 
 
 @pytest.fixture

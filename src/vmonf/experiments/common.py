@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def command_of(experiment: str, n_seeds: int, quick: bool) -> str:
 
 def stem_of(experiment: str, case: str) -> str:
     """Name of a case's files, without an ending."""
-    return f"{experiment}-{case}".replace("'", "").replace(",", "").replace(" ", "-")
+    return re.sub(r"[^\w-]+", "-", f"{experiment}-{case}".replace("'", ""))
 
 
 def accuracy(truth: IntArray, clusters: IntArray, is_labelled: bool) -> float:

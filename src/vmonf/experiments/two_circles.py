@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,13 @@ from vmonf.data import TwoCircles
 from vmonf.experiments.common import PAPER_TRAINING, accuracy, command_of, stem_of
 from vmonf.experiments.ledger import Ledger
 from vmonf.metrics import clustering_scores
-from vmonf.plots import plot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 CIRCLES = TwoCircles()
 FRESH_ROWS_A_CIRCLE = 2000
@@ -26,6 +32,8 @@ FRESH_ROWS_A_CIRCLE = 2000
 STRAY_WIDTHS = 4.0
 #: Labelled and unlabelled rows.
 ROWS = ((0, 1024), (1024, 64), (64, 1024), (16, 1024), (11, 1024), (4, 1024))
+#: Those of the figures' rows of panels, and of a quick run.
+DRAWN_ROWS = ((0, 1024), (64, 1024))
 
 #: Section 4.2 of the paper.
 PAPER: dict[str, Any] = PAPER_TRAINING | {
@@ -51,7 +59,7 @@ MINUTES, QUICK_MINUTES = 0.2, 0.01
 
 def case_name(setting: str, n_labelled: int, n_unlabelled: int) -> str:
     """What a case is called in results and tables."""
-    return f"{setting}, {n_labelled} labels and {n_unlabelled} rows without"
+    return f"{setting}: {n_labelled} labels + {n_unlabelled}"
 
 
 def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
@@ -60,12 +68,13 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
     Parameters
     ----------
     out : Path
-        A folder that is there. `results.json` and the figures go into it.
+        A folder that is there. `results.json`, a figure for each setting and the models that
+        it shows go into it.
     n_seeds : int
     quick : bool
         Few epochs, and two numbers of labels: shows that it works, not what it reaches.
     """
-    counts = ROWS[:3:2] if quick else ROWS
+    counts = DRAWN_ROWS if quick else ROWS
     settings = {name: own | (QUICK if quick else {}) for name, own in SETTINGS.items()}
     command = command_of("two-circles", n_seeds, quick)
     header = {"rows": counts, "noise_std": CIRCLES.noise_std, **settings}
@@ -75,29 +84,45 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
         for name, own in settings.items():
             for n_labelled, n_unlabelled in counts:
                 case = case_name(name, n_labelled, n_unlabelled)
-                figure = out / f"{stem_of('two-circles', f'{name} {n_labelled} labels')}.png"
-                fit = partial(_fit, own, seed, n_labelled, n_unlabelled)
-                ledger.fit(case, seed, partial(fit, figure if seed == 0 else None))
+                model = _model_file(out, case) if seed == 0 else None
+                ledger.fit(case, seed, partial(_fit, own, seed, n_labelled, n_unlabelled, model))
+    for name in settings:
+        shown = [
+            (FlowMixture.load(_model_file(out, case_name(name, *rows))), *_rows(*rows, seed=0))
+            for rows in DRAWN_ROWS
+        ]
+        figure = _draw(f"Two circles, {name}: without labels, and with some", shown)
+        figure.savefig(out / f"{stem_of('two-circles', name)}.png", bbox_inches="tight")
     ledger.write()
     return ledger
 
 
+def _model_file(out: Path, case: str) -> Path:
+    return out / f"{stem_of('two-circles', case)}.vmonf"
+
+
+def _rows(n_labelled: int, n_unlabelled: int, seed: int) -> tuple[Array, IntArray]:
+    """Rows, and their labels: -1 for most."""
+    n_rows = n_labelled + n_unlabelled
+    X, circle = CIRCLES.sample((n_rows + 1) // 2, random_state=seed)
+    X, circle = X[:n_rows], circle[:n_rows]
+    chosen = _spread(circle, n_labelled)
+    labels = np.full(n_rows, -1)
+    labels[chosen] = circle[chosen]
+    return X, labels
+
+
 def _fit(
-    settings: dict[str, Any], seed: int, n_labelled: int, n_unlabelled: int, figure: Path | None
+    settings: dict[str, Any], seed: int, n_labelled: int, n_unlabelled: int, model: Path | None
 ) -> dict[str, float]:
-    X, circle = CIRCLES.sample((n_labelled + n_unlabelled + 1) // 2, random_state=seed)
-    X, circle = X[: n_labelled + n_unlabelled], circle[: n_labelled + n_unlabelled]
-    labels = np.full(len(X), -1)
-    labels[_spread(circle, n_labelled)] = circle[_spread(circle, n_labelled)]
+    X, labels = _rows(n_labelled, n_unlabelled, seed)
     fresh, fresh_circle = CIRCLES.sample(FRESH_ROWS_A_CIRCLE, random_state=1000 + seed)
     began = time.perf_counter()
     mixture = FlowMixture(n_components=2, random_state=seed, **settings)
     mixture.fit(X, labels if n_labelled else None)
     seconds = time.perf_counter() - began
-    if figure is not None:
-        plot(mixture, X, labels if n_labelled else None, kind="regions").savefig(
-            figure, bbox_inches="tight"
-        )
+    if model is not None:
+        mixture.save(model)
     clusters = mixture.predict(fresh)
     exact = mixture.predict(fresh, method="exact")
     log_likelihood = mixture.score(fresh)
@@ -116,7 +141,7 @@ def _fit(
     }
 
 
-def stray_share(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def stray_share(samples: Array) -> float:
     """Share of the samples that lie on neither circle."""
     radius = np.linalg.norm(samples, axis=1)
     radii = np.array([CIRCLES.outer_radius, CIRCLES.inner_radius])
@@ -124,7 +149,45 @@ def stray_share(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return float(np.mean(distance > STRAY_WIDTHS * CIRCLES.noise_std))
 
 
-def _spread(circle: np.ndarray[Any, np.dtype[np.int64]], n_labelled: int) -> list[int]:
+def _spread(circle: IntArray, n_labelled: int) -> list[int]:
     """Rows to label, as many of one circle as of the other, or one more."""
     halves = [np.flatnonzero(circle == c)[: (n_labelled + 1 - c) // 2] for c in (0, 1)]
     return [int(row) for half in halves for row in half]
+
+
+def _draw(sentence: str, shown: list[tuple[FlowMixture, Array, IntArray]]) -> Figure:
+    """Figure 2 of the paper: for each mixture its rows, and samples over its regions."""
+    from vmonf.plots.regions import draw_regions
+    from vmonf.plots.rows import Subject
+    from vmonf.plots.style import (
+        draw_points,
+        framed_panels,
+        handles,
+        house_style,
+        legend_below,
+        set_ticks,
+    )
+
+    width, reach, area = 3.4, (-1.05, 1.05), 7.0
+    titles = []
+    for _, _, labels in shown:
+        n_labelled = int(np.sum(labels >= 0))
+        titles += [
+            f"Data: {n_labelled} labels, {len(labels) - n_labelled:,} rows without",
+            "Model: samples over its regions",
+        ]
+    with house_style():
+        figure, panels = framed_panels(sentence, titles, (width, width), n_columns=2, below=0.25)
+        for row, (mixture, X, labels) in enumerate(shown):
+            subject = Subject(mixture, X, labels)
+            given, sampled = subject.given(), subject.sampled(len(X))
+            data, model = panels[2 * row : 2 * row + 2]
+            model.tick_params(labelleft=False)
+            draw_points(data, given.X, given.codes, given.looks, 3 * area)
+            draw_regions(model, subject, (reach, reach))
+            draw_points(model, sampled.X, sampled.codes, sampled.looks, area)
+            for axes, points in ((data, given), (model, sampled)):
+                axes.set(xlim=reach, ylim=reach)
+                set_ticks(axes)
+                legend_below(axes, handles(points.entries, "point"), width)
+    return figure

@@ -101,6 +101,20 @@ def plot_regions(
         return _draw(subject, given, sampled, ranges)
 
 
+def draw_regions(axes: Axes, subject: Subject, ranges: tuple[Range, Range]) -> None:
+    """Tint each cell of a panel by the component that the posterior chooses there."""
+    probabilities = subject.mixture.predict_proba(grid(*ranges, GRID))
+    chosen = probabilities.argmax(axis=1)
+    confidence = np.ones(len(chosen))
+    if subject.n_components > 1:
+        undecided = 1.0 / subject.n_components
+        confidence = (probabilities.max(axis=1) - undecided) / (1.0 - undecided)
+    colours = np.array([tint(look.colour, 1.0) for look in subject.looks])[chosen]
+    strength = TINTS[0] + (TINTS[1] - TINTS[0]) * confidence[:, None]
+    picture = (1.0 - strength * (1.0 - colours)).reshape(GRID, GRID, 3)
+    axes.imshow(picture, origin="lower", extent=(*ranges[0], *ranges[1]), aspect="auto", zorder=1)
+
+
 @final
 class _Legend:
     """Entries, their title, and whether they stand beside the panel or below it."""
@@ -154,7 +168,7 @@ def _draw(
         n_coloured = int((given.codes >= 0).sum())
         draw_points(panels[0], given.X, given.codes, given.looks, point_size(n_coloured))
         panels[1].tick_params(labelleft=False)
-    _draw_regions(panels[-1], subject, ranges)
+    draw_regions(panels[-1], subject, ranges)
     draw_points(panels[-1], sampled.X, sampled.codes, sampled.looks, point_size(len(sampled.X)))
     if subject.n_components > len(OKABE_ITO):
         _name_components(panels[-1], subject, sampled)
@@ -178,17 +192,3 @@ def _what_one_sees(n_components: int) -> str:
         f"Where each of {n_components} components claims new rows; the stronger the tint, the "
         "surer the posterior."
     )
-
-
-def _draw_regions(axes: Axes, subject: Subject, ranges: tuple[Range, Range]) -> None:
-    """Tint each cell by the component that the posterior chooses there."""
-    probabilities = subject.mixture.predict_proba(grid(*ranges, GRID))
-    chosen = probabilities.argmax(axis=1)
-    confidence = np.ones(len(chosen))
-    if subject.n_components > 1:
-        undecided = 1.0 / subject.n_components
-        confidence = (probabilities.max(axis=1) - undecided) / (1.0 - undecided)
-    colours = np.array([tint(look.colour, 1.0) for look in subject.looks])[chosen]
-    strength = TINTS[0] + (TINTS[1] - TINTS[0]) * confidence[:, None]
-    picture = (1.0 - strength * (1.0 - colours)).reshape(GRID, GRID, 3)
-    axes.imshow(picture, origin="lower", extent=(*ranges[0], *ranges[1]), aspect="auto", zorder=1)

@@ -97,10 +97,11 @@ def framed_panels(
     panel_titles: Sequence[str],
     size: tuple[float, float],
     *,
+    n_columns: int | None = None,
     below: float = 0.0,
     beside: float = 0.0,
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels in a row, each of exactly one size.
+    """Return a figure of panels in rows, each of exactly one size.
 
     Automatic layouts cannot keep two axes to one scale and a legend out of the way at once.
 
@@ -112,18 +113,23 @@ def framed_panels(
         One a panel; "" for none.
     size : (float, float)
         Width and height of a panel, in inches.
+    n_columns : int, optional
+        Panels in a row: all unless given.
     below, beside : float, default=0
-        Room for legends under the axes' names and to the right of the last panel.
+        Room for legends under the axes' names of each row and to the right of the last panel.
     """
     width, height = size
+    n_columns = n_columns or len(panel_titles)
+    n_rows = math.ceil(len(panel_titles) / n_columns)
     left, gap, right = 0.95, 0.45, 0.2 + beside
-    figure_width = left + len(panel_titles) * (width + gap) - gap + right
+    figure_width = left + n_columns * (width + gap) - gap + right
     titles = [_wrapped(words, width, 11.0) for words in panel_titles]
     sentence = _wrapped(title, figure_width, 12.0)
     panel_top = 0.1 + 0.19 * max(text.count("\n") + 1 if text else 0 for text in titles)
-    top = 0.2 + 0.21 * (sentence.count("\n") + 1) + panel_top
+    top = 0.2 + 0.21 * (sentence.count("\n") + 1)
     bottom = 0.62 + below
-    figure_height = bottom + height + top
+    row_height = bottom + height + panel_top
+    figure_height = n_rows * row_height + top
     figure = ShownFigure(figsize=(figure_width, figure_height))
     figure.set_layout_engine("none")  # Nor one that the user's settings ask for.
     figure.suptitle(
@@ -131,9 +137,10 @@ def framed_panels(
     )
     panels = []
     for index, text in enumerate(titles):
+        row, column = divmod(index, n_columns)
         place = (
-            (left + index * (width + gap)) / figure_width,
-            bottom / figure_height,
+            (left + column * (width + gap)) / figure_width,
+            ((n_rows - 1 - row) * row_height + bottom) / figure_height,
             width / figure_width,
             height / figure_height,
         )

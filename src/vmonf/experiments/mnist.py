@@ -66,7 +66,7 @@ OURS: dict[str, Any] = {
 QUICK: dict[str, Any] = {"n_layers": 1, "hidden": (8,), "posterior_hidden": (8,), "max_epochs": 1}
 N_QUICK = 300
 #: Of a fit, on two cores.
-BASELINE_MINUTES, OUR_MINUTES, PAPER_MINUTES = (0.2, 2.5, 0.2), 1.5, 70.0
+BASELINE_MINUTES, OUR_MINUTES, PAPER_MINUTES = (0.2, 2.5, 1.5), 1.5, 70.0
 #: Columns of the grids of images.
 N_SHOWN = 10
 
@@ -120,8 +120,10 @@ def run(
     header = {"n_train": len(split.train.digits), "n_test": len(split.test.digits)}
     baselines: dict[str, Callable[[], dict[str, Any]]] = {
         "k-means, raw pixels": partial(_kmeans, split),
-        "Gaussian mixture, raw pixels": partial(_gaussian_mixture, split, None),
-        "Gaussian mixture, PCA-100": partial(_gaussian_mixture, split, 100),
+        "Gaussian mixture, raw pixels": partial(_gaussian_mixture, split, None, n_starts=1),
+        "Gaussian mixture, PCA-100, best of 10": partial(
+            _gaussian_mixture, split, 100, n_starts=10
+        ),
     }
     fits = [
         (n_labels, seed)
@@ -168,13 +170,13 @@ def _kmeans(split: Split) -> dict[str, Any]:
     return _agreement(split, *found) | {"seconds": seconds}
 
 
-def _gaussian_mixture(split: Split, n_axes: int | None) -> dict[str, Any]:
+def _gaussian_mixture(split: Split, n_axes: int | None, n_starts: int) -> dict[str, Any]:
     began = time.perf_counter()
     train, test = split.train.pixels / 255.0, split.test.pixels / 255.0
     if n_axes is not None:
         pca = PCA(n_axes, random_state=0).fit(train)
         train, test = pca.transform(train), pca.transform(test)
-    mixture = GaussianMixture(N_DIGITS, random_state=0).fit(train)
+    mixture = GaussianMixture(N_DIGITS, n_init=n_starts, random_state=0).fit(train)
     seconds = time.perf_counter() - began
     return _agreement(split, mixture.predict(train), mixture.predict(test)) | {"seconds": seconds}
 

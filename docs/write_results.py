@@ -15,6 +15,14 @@ DOCS = Path(__file__).parent
 CONTINGENCIES = {"mnist": ("paper's settings", "ours, no labels")}
 EPOCHS = {"mnist": ("ours, no labels",)}
 IMAGES = {
+    "pinwheel": (
+        ("The paper's settings, seed 0 (its figures 1a and 1b)", "pinwheel-papers-settings.png"),
+        ("Ours, deeper, seed 0", "pinwheel-ours-deeper.png"),
+    ),
+    "two-circles": (
+        ("The paper's settings, seed 0 (its figure 2)", "two-circles-papers-settings.png"),
+        ("From the graph, splines, seed 0", "two-circles-from-the-graph-splines.png"),
+    ),
     "mnist": (
         ("Ours, no labels, seed 0", "mnist-ours-no-labels.png"),
         ("The paper's settings, seed 0", "mnist-papers-settings.png"),

@@ -65,7 +65,8 @@ FIGURES = {
 PAPER = {
     "pinwheel": "The paper shows five wings found, by a figure; it gives no numbers.",
     "two-circles": "The paper shows, by figures: without labels the plane is cut in halves; "
-    "with labels the circles are told apart, with broken arcs and a bridge between them.",
+    "with labels the circles are told apart, with broken arcs and a bridge between them. Stray "
+    "samples are more than four widths of the noise away from the nearest circle.",
     "mnist": "The paper's table 1, of training images: accuracy .757, NMI .660, ARI .559. The "
     "start is judged on training images, as it clusters no others; bits per dimension are of "
     "the dequantised bytes, of 256 levels, in the MAF paper's convention. Seconds are of training, "

@@ -26,7 +26,7 @@ IMAGES = {
     "mnist": (
         ("Ours, no labels, seed 0", "mnist-ours-no-labels.png"),
         ("The paper's settings, seed 0", "mnist-papers-settings.png"),
-    )
+    ),
 }
 TITLES = {"pinwheel": "Pinwheel", "two-circles": "Two circles", "mnist": "MNIST, digits 0 to 4"}
 HEAD = """# The paper's experiments, reproduced
@@ -47,7 +47,7 @@ def section(name: str) -> list[str]:
         f"## {TITLES[name]}",
         "",
         f"`{document['command']}`; {versions}; {document['machine']}, "
-        f"{document['threads']} threads.",
+        f"{document['threads']} thread{'s' * (document['threads'] > 1)}.",
         "",
         f"| {' | '.join(heads)} |",
         "|---|" + "---:|" * len(figures),

@@ -29,7 +29,7 @@ Quick = Annotated[
 @reproduce.command()
 @errors_in_one_sentence
 def pinwheel(out: Out = Path("vmonf-pinwheel"), seeds: Seeds = 10, quick: Quick = False) -> None:
-    """Five wings without labels (figure 1): about five minutes for ten seeds.
+    """Five wings without labels (figure 1): about ten minutes for ten seeds.
 
     A run that was stopped goes on from the fits that its results file holds.
     """
@@ -44,7 +44,7 @@ def pinwheel(out: Out = Path("vmonf-pinwheel"), seeds: Seeds = 10, quick: Quick 
 def two_circles(
     out: Out = Path("vmonf-two-circles"), seeds: Seeds = 10, quick: Quick = False
 ) -> None:
-    """Two circles with and without labels (figure 2): about an hour for ten seeds.
+    """Two circles with and without labels (figure 2): about 45 minutes for ten seeds.
 
     A run that was stopped goes on from the fits that its results file holds.
     """
@@ -83,12 +83,12 @@ def mnist(
 def _show(name: str, ledger: Ledger, out: Path) -> None:
     from vmonf.experiments import tables
 
-    figures = tables.FIGURES[name]
+    figures = tables.SHORT[name]
     shown = plain_table("", *(tables.HEADS[figure] for figure in figures))
     for row in tables.table(ledger.document, figures):
         shown.add_row(*row)
     printer = console()
-    printer.print("\nOn fresh rows: mean over seeds [lowest, highest]")
+    printer.print("\nOn fresh rows: mean over seeds [lowest, highest]; more in results.json")
     printer.print(shown)
     typer.echo(tables.PAPER[name])
     typer.echo("Files:")

@@ -110,5 +110,6 @@ def _figure(fits: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def _cell(values: Sequence[float], digits: int) -> str:
-    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, mean, max))
+    # Zero is added so that no cell says -0.000.
+    low, middle, high = (f"{round(f(values), digits) + 0.0:.{digits}f}" for f in (min, mean, max))
     return middle if len(values) == 1 else f"{middle} [{low}, {high}]"

@@ -183,8 +183,9 @@ def _draw(sentence: str, shown: list[tuple[FlowMixture, Array, IntArray]]) -> Fi
     titles = []
     for _, _, labels in shown:
         n_labelled = int(np.sum(labels >= 0))
+        words = f"{n_labelled} labels, {len(labels) - n_labelled:,} rows without"
         titles += [
-            f"Data: {n_labelled} labels, {len(labels) - n_labelled:,} rows without",
+            f"Data: {words if n_labelled else f'{len(labels):,} rows without labels'}",
             "Model: samples over its regions",
         ]
     with house_style():

@@ -129,6 +129,34 @@ def test_other_settings_start_anew(tmp_path):
     assert again.fit("a case", 0, lambda: pytest.fail("fitted again"))["value"] == 1
     other = Ledger(path, "a command", {"epochs": 4}, [1.0])
     assert other.of("a case") == []
+    assert not path.exists()
+    kept = json.loads((tmp_path / "results-1.json").read_text())
+    assert kept["fits"]["a case, seed 0"]["value"] == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"fits": {}}'])
+def test_a_file_that_is_no_results_file_is_kept_aside(tmp_path, text):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    (tmp_path / "results-1.json").write_text("an older one")
+    ledger = Ledger(path, "a command", {}, [1.0])
+    assert ledger.document["fits"] == {}
+    assert (tmp_path / "results-1.json").read_text() == "an older one"
+    assert (tmp_path / "results-2.json").read_text() == text
+
+
+def test_a_fit_whose_file_is_gone_is_done_again(tmp_path):
+    path, figure = tmp_path / "results.json", tmp_path / "figure.png"
+
+    def draw(value):
+        figure.write_text("drawn")
+        return {"value": value}
+
+    Ledger(path, "a command", {}, [1.0]).fit("a case", 0, lambda: draw(1), figure)
+    ledger = Ledger(path, "a command", {}, [1.0])
+    assert ledger.fit("a case", 0, lambda: draw(2), figure)["value"] == 1
+    figure.unlink()
+    assert ledger.fit("a case", 0, lambda: draw(3), figure)["value"] == 3
 
 
 def test_the_time_left_is_told_and_corrected(tmp_path, monkeypatch, capsys):

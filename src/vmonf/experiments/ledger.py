@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from vmonf.machine import processor
 class Ledger:
     """A results file that grows by one fit at a time.
 
-    A run of the same command, settings and version goes on where an earlier one stopped.
+    A run of the same settings and version goes on where an earlier one stopped. A file of other
+    ones is put aside.
 
     Parameters
     ----------
@@ -50,18 +52,44 @@ class Ledger:
             "settings": json.loads(json.dumps(settings)),
             "fits": {},
         }
+        if not path.exists():
+            return
         earlier = _read(path)
-        same = ("versions", "settings")
-        if all(earlier.get(name) == self.document[name] for name in same):
+        if all(earlier.get(name) == self.document[name] for name in ("versions", "settings")):
             self.document["fits"] = earlier["fits"]
-            done = len(self.document["fits"])
-            if done:
-                _say(f"{path} holds {done} fits of an earlier run: going on from there.")
+            _say(
+                f"{path} holds {len(earlier['fits'])} fits of an earlier run: going on from there."
+            )
+        else:
+            aside = _unused(path)
+            path.rename(aside)
+            _say(
+                f"{path} is of other settings or another version: kept as {aside.name}, and "
+                "starting anew."
+            )
 
-    def fit(self, case: str, seed: int, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The result of one fit: as written, or else computed and written."""
+    def fit(
+        self,
+        case: str,
+        seed: int,
+        compute: Callable[[], Mapping[str, Any]],
+        file: Path | None = None,
+    ) -> dict[str, Any]:
+        """The result of one fit: as written, or else computed and written.
+
+        Parameters
+        ----------
+        case : str
+        seed : int
+        compute : callable
+            Fits; what it returns is the result.
+        file : Path, optional
+            What `compute` writes besides: where it is missing, the fit is done again.
+        """
         key = f"{case}, seed {seed}"
         fits: dict[str, dict[str, Any]] = self.document["fits"]
+        if file is not None and not file.exists():
+            fits.pop(key, None)
         if key not in fits:
             place = len(fits)
             left = _time_left(sum(self.minutes[place:]) * self._slowness)
@@ -113,7 +141,13 @@ def _read(path: Path) -> dict[str, Any]:
         earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return earlier
+    return earlier if isinstance(earlier, dict) else {}
+
+
+def _unused(path: Path) -> Path:
+    """The name with the first number that no file has."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _versions() -> dict[str, str]:

@@ -142,9 +142,11 @@ def run(
         ledger.fit(name, 0, compute)
     for n_labels, seed in fits:
         name = case_name(n_labels)
-        ledger.fit(name, seed, partial(_ours, split, ours, n_labels, seed, _files(out, name, seed)))
+        files = _files(out, name, seed)
+        ledger.fit(name, seed, partial(_ours, split, ours, n_labels, seed, files), files.figure)
     name = "paper's settings"
-    ledger.fit(name, 0, partial(_paper, split, paper, _files(out, name, 0)))
+    files = _files(out, name, 0)
+    ledger.fit(name, 0, partial(_paper, split, paper, files), files.figure)
     ledger.write()
     return ledger
 

@@ -89,9 +89,9 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
         [case.minutes for case in cases.values() for _ in range(n_seeds)],
     )
     for name, case in cases.items():
-        figure = out / f"{stem_of('pinwheel', name)}.png"
         for seed in range(n_seeds):
-            ledger.fit(name, seed, partial(_fit, case, seed, figure if seed == 0 else None))
+            figure = out / f"{stem_of('pinwheel', name)}.png" if seed == 0 else None
+            ledger.fit(name, seed, partial(_fit, case, seed, figure), figure)
     ledger.write()
     return ledger
 

@@ -96,7 +96,8 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
             for n_labelled, n_unlabelled in counts:
                 case = case_name(name, n_labelled, n_unlabelled)
                 model = _model_file(out, case) if seed == 0 else None
-                ledger.fit(case, seed, partial(_fit, own, seed, n_labelled, n_unlabelled, model))
+                fit = partial(_fit, own, seed, n_labelled, n_unlabelled, model)
+                ledger.fit(case, seed, fit, model)
     for name in settings:
         shown = [
             (FlowMixture.load(_model_file(out, case_name(name, *rows))), *_rows(*rows, seed=0))

@@ -1,7 +1,7 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
-# make results   write docs/results.md from the results files of `vmonf reproduce`
+# make results   write docs/results.md and the README's table from the results files of `vmonf reproduce`
 # make quality   measure the defaults' held-out quality; write the results file and the README's tables
 PYTHON ?= python3
 BIN := .venv/bin

@@ -95,21 +95,24 @@ def table(document: Mapping[str, Any], figures: Sequence[str]) -> list[list[str]
     """A row for each case: its name and number of seeds, then means and ranges over these."""
     rows = []
     for case in cases_of(document):
-        fits = [fit for fit in document["fits"].values() if fit["case"] == case]
-        cells = [_figure(fits, name) for name in figures]
-        rows.append([f"{case} ({len(fits)} seed{'s' * (len(fits) > 1)})", *cells])
+        n_seeds = len(_fits(document, case))
+        cells = [cell(document, case, name) for name in figures]
+        rows.append([f"{case} ({n_seeds} seed{'s' * (n_seeds > 1)})", *cells])
     return rows
 
 
-def _figure(fits: Sequence[Mapping[str, Any]], name: str) -> str:
-    if name in AT_LEAST:
-        return f"{sum(fit['accuracy'] >= AT_LEAST[name] for fit in fits)} of {len(fits)}"
-    if name not in fits[0]:  # a baseline has no density, and not every fit a start
+def cell(document: Mapping[str, Any], case: str, figure: str) -> str:
+    """A figure of a case: its mean over seeds, and its range where there are several."""
+    fits = _fits(document, case)
+    if figure in AT_LEAST:
+        return f"{sum(fit['accuracy'] >= AT_LEAST[figure] for fit in fits)} of {len(fits)}"
+    if figure not in fits[0]:  # a baseline has no density, and not every fit a start
         return ""
-    return _cell([fit[name] for fit in fits], 1 if name == "seconds" else 3)
-
-
-def _cell(values: Sequence[float], digits: int) -> str:
+    values, digits = [fit[figure] for fit in fits], 1 if figure == "seconds" else 3
     # Zero is added so that no cell says -0.000.
     low, middle, high = (f"{round(f(values), digits) + 0.0:.{digits}f}" for f in (min, mean, max))
     return middle if len(values) == 1 else f"{middle} [{low}, {high}]"
+
+
+def _fits(document: Mapping[str, Any], case: str) -> list[Mapping[str, Any]]:
+    return [fit for fit in document["fits"].values() if fit["case"] == case]

@@ -81,8 +81,7 @@ PAPER = {
     "samples are more than four widths of the noise away from the nearest circle.",
     "mnist": "The paper's table 1, of training images: accuracy .757, NMI .660, ARI .559. The "
     "start is judged on training images, as it clusters no others; bits per dimension are of "
-    "the dequantised bytes, of 256 levels, in the MAF paper's convention. Seconds are of training, "
-    "over all the runs that a fit was spread over, whatever threads each had.",
+    "the dequantised bytes, of 256 levels, in the MAF paper's convention. Seconds are of training.",
 }
 
 

@@ -400,7 +400,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         )
 
         def watch(training: Training) -> None:
-            assert on_epoch is not None
+            if on_epoch is None:
+                return
             now = copy.copy(self)
             now.classes_, history = classes, training.result.history
             now.history_, now.n_epochs_ = _by_name(history), len(history)
@@ -409,8 +410,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 on_epoch(now)
 
         tensors = self._tensors(rows)
-        watched = None if on_epoch is None else watch
-        data = _Data(rows.weight, units, start_rows, tensors, train, held_out, watched)
+        data = _Data(rows.weight, units, start_rows, tensors, train, held_out, watch)
         starter = GaussianStarter(
             self.n_components_, self._fixed_weights(), self._centres(shift, scale)
         )
@@ -517,18 +517,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             checkpoint.resume(training)
         with epoch_bar(self.verbose, self.max_epochs, restart, self.n_init) as show:
 
-            def on_start() -> None:
-                if data.watch is not None:
-                    data.watch(training)
-
             def on_epoch(progress: Progress) -> None:
                 show(progress)
-                if data.watch is not None:
-                    data.watch(training)
+                data.watch(training)
                 if checkpoint is not None:
                     checkpoint.save(training)
 
-            return training.run(on_epoch, on_start)
+            return training.run(on_epoch, on_start=lambda: data.watch(training))
 
     def _checkpoint(self, data: _Data, restart: int, seed: int) -> Checkpoint | None:
         if self.checkpoint is None:
@@ -989,8 +984,8 @@ class _Data:
     tensors: Rows
     train: IntArray
     held_out: IntArray
-    #: Called before the first epoch and after each, where the user asked for it.
-    watch: Callable[[Training], None] | None
+    #: Called before the first epoch and after each.
+    watch: Callable[[Training], None]
 
 
 @dataclasses.dataclass

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.metrics import recall_score
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
@@ -289,9 +290,7 @@ def macro_accuracy(digits: IntArray, clusters: IntArray) -> float:
     """Share of a digit's images in the cluster that is mapped to it: the mean over digits."""
     digit_of = best_map(digits, clusters)
     mapped = np.array([digit_of.get(int(cluster), -1) for cluster in clusters])
-    return float(
-        np.mean([np.mean(mapped[digits == digit] == digit) for digit in np.unique(digits)])
-    )
+    return float(recall_score(digits, mapped, labels=np.unique(digits), average="macro"))
 
 
 def _counts(digits: IntArray, clusters: IntArray) -> list[list[int]]:

@@ -191,15 +191,6 @@ def write_results(arguments: argparse.Namespace, **results: object) -> None:
     part.replace(arguments.out)
 
 
-def write_page(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
-    """Put a table between the marks ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    text = page.read_text()
-    head, rest = text.split(begin)
-    _, tail = rest.split(end)
-    page.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + tail)
-
-
 def source(document: Mapping[str, object], name: str) -> str:
     """The line above a table: where its figures come from."""
     return (

@@ -26,6 +26,7 @@ import common
 import numpy as np
 
 from vmonf import FlowMixture
+from vmonf.experiments.tables import write_between_marks
 from vmonf.start import GaussianStarter
 from vmonf.training import Objective, Training
 
@@ -155,7 +156,7 @@ def main() -> None:
         common.write_results(arguments, runs=run(arguments))
     lines = page(json.loads(arguments.out.read_text()))
     if arguments.write_page:
-        common.write_page("growth", lines, arguments.page)
+        write_between_marks(arguments.page, "growth", lines)
     else:
         print("\n".join(lines))
 

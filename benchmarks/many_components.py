@@ -19,6 +19,7 @@ import common
 import numpy as np
 
 from vmonf import FlowMixture
+from vmonf.experiments.tables import write_between_marks
 
 N_ARCS = 64
 SETTINGS = {"dense": None, "sparse": "auto"}
@@ -135,7 +136,7 @@ def main() -> None:
     arguments = common.parse_arguments(__doc__, "many_components", add=add)
     if arguments.write_page:
         lines = table(json.loads(arguments.out.read_text()))
-        common.write_page("many_components", lines, arguments.page)
+        write_between_marks(arguments.page, "many_components", lines)
         return
     if arguments.quick:
         results = {

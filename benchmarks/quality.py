@@ -29,6 +29,7 @@ from sklearn.model_selection import train_test_split
 import vmonf
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
+from vmonf.experiments.tables import write_between_marks
 from vmonf.metrics import clustering_accuracy
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -148,11 +149,7 @@ def write_readme(document: dict, readme: Path) -> None:
         "same number of components, on the table as it is and standardised, chosen on the "
         "held-out rows themselves.",
     ]
-    begin, end = "<!-- quality:begin -->", "<!-- quality:end -->"
-    text = readme.read_text()
-    head, rest = text.split(begin)
-    _, tail = rest.split(end)
-    readme.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + tail)
+    write_between_marks(readme, "quality", lines)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from peers import BOUND, N_BINS, Architecture, ZukoLoop
 from torch import nn
 
 from vmonf import FlowMixture
+from vmonf.experiments.tables import write_between_marks
 from vmonf.flows import build_flows
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
 
@@ -255,7 +256,7 @@ def main() -> None:
         common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
     lines = page(json.loads(arguments.out.read_text()))
     if arguments.write_page:
-        common.write_page("sampling", lines, arguments.page)
+        write_between_marks(arguments.page, "sampling", lines)
     else:
         print("\n".join(lines))
 

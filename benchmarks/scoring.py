@@ -30,6 +30,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
+from vmonf.experiments.tables import write_between_marks
 
 FAMILIES = ("realnvp", "maf", "nsf")
 #: Rows that are timed, for each K.
@@ -200,7 +201,7 @@ def main() -> None:
         common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
     lines = page(json.loads(arguments.out.read_text()))
     if arguments.write_page:
-        common.write_page("scoring", lines, arguments.page)
+        write_between_marks(arguments.page, "scoring", lines)
     else:
         print("\n".join(lines))
 

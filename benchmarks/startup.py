@@ -25,6 +25,7 @@ import common
 
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
+from vmonf.experiments.tables import write_between_marks
 from vmonf.training import Objective
 
 COMPONENTS = 5
@@ -117,7 +118,7 @@ def main() -> None:
         common.write_results(arguments, seconds=run(arguments))
     lines = page(json.loads(arguments.out.read_text()))
     if arguments.write_page:
-        common.write_page("startup", lines, arguments.page)
+        write_between_marks(arguments.page, "startup", lines)
     else:
         print("\n".join(lines))
 

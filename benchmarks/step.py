@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from peers import N_BINS, PEERS, POSTERIOR_HIDDEN, Architecture
 
+from vmonf.experiments.tables import write_between_marks
 from vmonf.flows import build_flows
 from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
@@ -313,7 +314,7 @@ def main() -> None:
     """Run, print, and write the results file."""
     arguments = common.parse_arguments(__doc__, "step", add=add_options)
     if arguments.write_page:
-        common.write_page("step", page(json.loads(arguments.out.read_text())), arguments.page)
+        write_between_marks(arguments.page, "step", page(json.loads(arguments.out.read_text())))
         return
     families = FAMILIES if arguments.only is None else (arguments.only,)
     kinds = ("small", "mnist") if arguments.sizes == "all" else (arguments.sizes,)

@@ -30,6 +30,7 @@ from quality import gaussian_mixtures, load_table
 
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
+from vmonf.experiments.tables import write_between_marks
 from vmonf.metrics import clustering_accuracy
 
 LEARNING_RATE = 1e-3
@@ -252,7 +253,7 @@ def main() -> None:
     arguments = common.parse_arguments(__doc__, "time_to_quality", add=add_options)
     if arguments.write_page:
         document = json.loads(arguments.out.read_text())
-        common.write_page("time_to_quality", page(document), arguments.page)
+        write_between_marks(arguments.page, "time_to_quality", page(document))
         return
     tasks = [(Task.pinwheel, seed) for seed in range(3)] + [(Task.digits, 0)]
     temperatures = TEMPERATURES

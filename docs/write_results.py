@@ -6,10 +6,11 @@ The files in docs/results/ are those that `vmonf reproduce` wrote, one an experi
 """
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vmonf.experiments.tables import FIGURES, HEADS, PAPER, cell, table
+from vmonf.experiments.tables import FIGURES, HEADS, PAPER, cell, table, write_between_marks
 
 DOCS = Path(__file__).parent
 CONTINGENCIES = {"mnist": ("paper's settings", "ours, no labels")}
@@ -93,7 +94,7 @@ def section(name: str) -> list[str]:
         lines += contingency(document, case)
     for case in EPOCHS.get(name, ()):
         lines += epochs(document, case)
-    for caption, file in IMAGES.get(name, ()):
+    for caption, file in IMAGES[name]:
         lines += [f"{caption}:", "", f"![{caption}](images/{file})", ""]
     return lines
 
@@ -136,7 +137,7 @@ def epochs(document: dict[str, Any], case: str) -> list[str]:
     return [*lines, ""]
 
 
-def readme_table() -> str:
+def readme_table() -> list[str]:
     """Ours beside the paper's settings, a row for each thing measured."""
     lines = [
         "The paper's experiments on fresh rows or test images, with settings for each and with the "
@@ -150,9 +151,10 @@ def readme_table() -> str:
         document = read(name)
         cells = cell(document, ours, figure), cell(document, paper, figure) if paper else ""
         lines.append(f"| {words} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return lines
 
 
+@cache
 def read(name: str) -> dict[str, Any]:
     """The results file of an experiment."""
     document: dict[str, Any] = json.loads(
@@ -165,11 +167,7 @@ def main() -> None:
     """Write the page, and the table between the README's marks."""
     text = "\n".join([HEAD, *(line for name in FIGURES for line in section(name))])
     (DOCS / "results.md").write_text(text.rstrip() + "\n", encoding="utf-8")
-    readme = DOCS.parent / "README.md"
-    begin, end = "<!-- results:begin -->\n", "\n<!-- results:end -->"
-    head, rest = readme.read_text(encoding="utf-8").split(begin)
-    _, tail = rest.split(end)
-    readme.write_text(head + begin + readme_table() + end + tail, encoding="utf-8")
+    write_between_marks(DOCS.parent / "README.md", "results", readme_table())
 
 
 if __name__ == "__main__":

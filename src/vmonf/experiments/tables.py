@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -111,6 +112,14 @@ def cell(document: Mapping[str, Any], case: str, figure: str) -> str:
     # Zero is added so that no cell says -0.000.
     low, middle, high = (f"{round(f(values), digits) + 0.0:.{digits}f}" for f in (min, mean, max))
     return middle if len(values) == 1 else f"{middle} [{low}, {high}]"
+
+
+def write_between_marks(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Put lines between a page's marks ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    head, rest = page.read_text(encoding="utf-8").split(begin)
+    _, tail = rest.split(end)
+    page.write_text("\n".join([head + begin, *lines, end + tail]), encoding="utf-8")
 
 
 def _fits(document: Mapping[str, Any], case: str) -> list[Mapping[str, Any]]:

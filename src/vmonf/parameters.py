@@ -1,0 +1,99 @@
+"""Parameters: how a value is refused, and specifications, which are small groups of parameters.
+
+Imports nothing of vmonf and neither torch nor scikit-learn, so that every layer may use it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterable
+from numbers import Integral, Real
+from typing import Any
+
+
+class ParameterError(ValueError):
+    """The value of a parameter is refused.
+
+    Attributes
+    ----------
+    name : str
+        The parameter, as `FlowMixture.set_params` takes it, such as "flow__n_layers".
+    fault : str
+        What is wrong, to follow the name: "=0 must be a whole number of at least 1."
+    """
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(f"{name}{fault}")
+        self.name = name
+        self.fault = fault
+
+    def within(self, owner: str) -> ParameterError:
+        """The same error, for a parameter of the specification that `owner` holds."""
+        return ParameterError(f"{owner}__{self.name}", self.fault)
+
+
+class Specification:
+    """Base of frozen dataclasses that hold some parameters of an estimator.
+
+    A subclass is a frozen dataclass whose fields are its parameters, all with defaults. As
+    scikit-learn asks of parameters, values are kept as they are given and are checked by
+    `check`, not on construction.
+    """
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Every parameter by name, as scikit-learn's estimators give theirs."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields}
+
+    def check(self) -> None:
+        """Raise `ParameterError` if a value is refused."""
+
+
+def check_whole_number(name: str, value: object, *, at_least: int) -> None:
+    """Raise `ParameterError` unless the value is a whole number of at least `at_least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+        raise ParameterError(name, f"={value!r} must be a whole number of at least {at_least}.")
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """Raise `ParameterError` unless the value is a finite number within the bounds."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        if at_least <= number < below and above < number < math.inf:
+            return
+    bounds = [
+        f"{words} {bound:g}"
+        for words, bound in (("at least", at_least), ("above", above), ("below", below))
+        if math.isfinite(bound)
+    ]
+    raise ParameterError(name, f"={value!r} must be a number {' and '.join(bounds)}.")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise `ParameterError` unless the value is one of the names."""
+    choices = list(choices)
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(name, f"={value!r} is not known: choose one of {', '.join(choices)}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise `ParameterError` unless the value is True or False."""
+    if not (isinstance(value, bool) or type(value).__name__ == "bool"):  # numpy's own too
+        raise ParameterError(name, f"={value!r} must be True or False.")
+
+
+def check_widths(name: str, value: object) -> None:
+    """Raise `ParameterError` unless the value is a sequence of positive whole numbers."""
+    is_sequence = isinstance(value, Collection) and not isinstance(value, (str, bytes, dict))
+    if not is_sequence or not all(isinstance(w, Integral) and w > 0 for w in value):  # type: ignore[attr-defined]
+        raise ParameterError(
+            name, f"={value!r} must be a sequence of positive whole numbers, such as (64, 64)."
+        )

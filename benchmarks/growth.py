@@ -28,7 +28,7 @@ import numpy as np
 from vmonf import FlowMixture
 from vmonf.experiments.tables import write_between_marks
 from vmonf.start import GaussianStarter
-from vmonf.training import Objective, Training
+from vmonf.training import Objective, Training, TrainingLoop
 
 BASE = {"components": 8, "rows": 10_000, "features": 8}
 VALUES = {
@@ -76,19 +76,17 @@ def measure(components: int, rows: int, features: int) -> dict[str, float]:
 
     with (
         common.watched(GaussianStarter, "fit") as starts,
-        common.watched(Training, "run") as trainings,
-        common.watched(Objective, "__call__", most=MOST_STEPS) as objectives,
+        common.watched(TrainingLoop, "run") as trainings,
+        common.watched(Objective, "__call__", most=MOST_STEPS) as steps,
     ):
         began = time.perf_counter()
         peak = common.peak_memory(fit)
         seconds = time.perf_counter() - began
     (start,), (training,) = starts, trainings
-    # After the training, the refinement of q calls its objective too.
-    steps = [call for call in objectives if call[1] <= training[1]]
     epochs = training[1] - steps[0][0]
     n_steps = len(steps) / max(1, mixture.n_epochs_)
     if not mixture.n_epochs_:  # ended before its first epoch did
-        n_steps = rows * (1 - mixture.validation_fraction) // mixture.batch_size
+        n_steps = rows * (1 - mixture.validation_fraction) // Training().batch_size
     return {
         "start_seconds": start[1] - start[0],
         "step_milliseconds": 1e3 * float(np.median(np.diff([began for began, _ in steps]))),

@@ -18,7 +18,7 @@ from statistics import median
 import common
 import numpy as np
 
-from vmonf import FlowMixture
+from vmonf import FlowMixture, Training
 from vmonf.experiments.tables import write_between_marks
 
 N_ARCS = 64
@@ -52,7 +52,10 @@ def epochs(n_rows: int, n_epochs: int) -> dict[str, object]:
         ("K=64 sparse", N_ARCS, "auto"),
     ):
         mixture = FlowMixture(
-            n_components, components_per_row=per_row, max_epochs=n_epochs, random_state=0
+            n_components,
+            training=Training(components_per_row=per_row),
+            max_epochs=n_epochs,
+            random_state=0,
         ).fit(X)
         times[name] = common.spread(seconds_per_epoch(mixture))
         print(f"{name:12} {times[name]['median']:8.3f} s an epoch", flush=True)
@@ -68,7 +71,10 @@ def quality(n_rows: int, n_test: int, max_epochs: int, seed: int) -> list[dict[s
     for name, per_row in SETTINGS.items():
         began = time.perf_counter()
         mixture = FlowMixture(
-            N_ARCS, components_per_row=per_row, max_epochs=max_epochs, random_state=seed
+            N_ARCS,
+            training=Training(components_per_row=per_row),
+            max_epochs=max_epochs,
+            random_state=seed,
         ).fit(X)
         seconds = time.perf_counter() - began
         use = mixture.predict_proba(X_test, method="exact").mean(axis=0)

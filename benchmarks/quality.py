@@ -31,6 +31,7 @@ from vmonf import FlowMixture
 from vmonf.data import Pinwheel
 from vmonf.experiments.tables import write_between_marks
 from vmonf.metrics import clustering_accuracy
+from vmonf.plain import plain
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 LOADERS = {
@@ -193,7 +194,7 @@ def main() -> None:
             "python": platform.python_version(),
         },
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread",
-        "settings": FlowMixture().get_params(),
+        "settings": plain(FlowMixture().get_params(deep=False)),
         "runs": runs,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

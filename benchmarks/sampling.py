@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -26,12 +27,10 @@ import torch
 from peers import BOUND, N_BINS, Architecture, ZukoLoop
 from torch import nn
 
-from vmonf import FlowMixture
 from vmonf.experiments.tables import write_between_marks
-from vmonf.flows import build_flows
-from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
+from vmonf.flows import FAMILIES
+from vmonf.model import MixtureModel, PosteriorMLP, build_model
 
-FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
 COMPONENTS = (1, 8, 32, 128)
 FEATURES = (2, 16)
 TIMED_SAMPLES = 50_000
@@ -43,7 +42,7 @@ FLOWJAX_SAMPLES = 2_000
 MEMORY_SAMPLES = (10_000, 100_000, 1_000_000)
 MEMORY_COMPONENTS = (2, 8, 32, 128)
 MEMORY_FEATURES = 8
-LAYERS = FlowMixture().n_layers
+LAYERS = FAMILIES["realnvp"].n_layers
 CONTESTANTS = {"vmonf": "vmonf", "zuko loop": "zuko", "flowjax VmapMixture": "flowjax"}
 
 
@@ -51,20 +50,13 @@ def our_model(architecture: Architecture) -> MixtureModel:
     """A mixture as `FlowMixture` builds it, not trained."""
     components, features = architecture.components, architecture.features
     generator = torch.Generator().manual_seed(0)
-    flows = build_flows(
-        architecture.family,
-        components,
-        features,
+    family = replace(
+        FAMILIES[architecture.family],
         n_layers=architecture.layers,
         hidden=architecture.hidden,
-        generator=generator,
     )
-    return MixtureModel(
-        Standardizer(torch.zeros(features), torch.ones(features)),
-        flows,
-        PosteriorNetwork(features, components, architecture.hidden, generator=generator),
-        torch.full((components,), 1 / components),
-    )
+    posterior = PosteriorMLP(architecture.hidden)
+    return build_model(family, posterior, components, features, generator=generator)
 
 
 def our_sampler(architecture: Architecture) -> Callable[[int], object]:

@@ -31,6 +31,7 @@ from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
 from vmonf.experiments.tables import write_between_marks
+from vmonf.flows import family_of
 
 FAMILIES = ("realnvp", "maf", "nsf")
 #: Rows that are timed, for each K.
@@ -75,7 +76,7 @@ def zuko_calls(family: str, components: int, X: np.ndarray) -> dict[str, Callabl
     """The density by a loop over zuko's flows, of as many layers as ours."""
     if find_spec("zuko") is None:
         return {}
-    layers = FlowMixture().n_layers
+    layers = family_of("realnvp").n_layers
     loop = ZukoLoop(Architecture(family, components, X.shape[1], layers=layers), learning_rate=0.0)
     x = loop.rows(X)
     return {"zuko loop": lambda: np.logaddexp.reduce(loop.log_joint(x), axis=1)}

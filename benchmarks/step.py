@@ -29,10 +29,11 @@ import torch
 from peers import N_BINS, PEERS, POSTERIOR_HIDDEN, Architecture
 
 from vmonf.experiments.tables import write_between_marks
-from vmonf.flows import build_flows
+from vmonf.flows import NSF, family_of
 from vmonf.machine import keep_freed_memory, threads_for
-from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
-from vmonf.training import Objective, Rows, Training, TrainingConfig
+from vmonf.model import MixtureModel, PosteriorMLP, build_model
+from vmonf.rows import unlabelled_rows
+from vmonf.training import TemperatureSchedule, Training, TrainingLoop, bound_objective
 
 FAMILIES = ("realnvp", "maf", "nsf")
 LEARNING_RATE = 1e-4
@@ -75,21 +76,16 @@ SIZES = (
 def our_model(architecture: Architecture) -> MixtureModel:
     """A fresh mixture of ours."""
     generator = torch.Generator().manual_seed(0)
-    n_components, n_features = architecture.components, architecture.features
-    return MixtureModel(
-        Standardizer(torch.zeros(n_features), torch.ones(n_features)),
-        build_flows(
-            architecture.family,
-            n_components,
-            n_features,
-            n_layers=architecture.layers,
-            hidden=architecture.hidden,
-            n_bins=N_BINS,
-            diagonal_whitening=n_features > 256,  # as a fit does
-            generator=generator,
-        ),
-        PosteriorNetwork(n_features, n_components, POSTERIOR_HIDDEN, generator=generator),
-        torch.ones(n_components),
+    family = replace(
+        family_of(architecture.family), n_layers=architecture.layers, hidden=architecture.hidden
+    )
+    assert not isinstance(family, NSF) or family.n_bins == N_BINS
+    return build_model(
+        family,
+        PosteriorMLP(POSTERIOR_HIDDEN),
+        architecture.components,
+        architecture.features,
+        generator=generator,
     )
 
 
@@ -97,12 +93,14 @@ def our_step(model: MixtureModel, X: np.ndarray) -> Callable[[], None]:
     """The step that the peers take too."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
-    objective = Objective("elbo")
-    batch = Rows(torch.from_numpy(X).float(), torch.ones(len(X)), torch.full((len(X),), -1))
+    objective = bound_objective("elbo")
+    batch = unlabelled_rows(torch.from_numpy(X).float())
+    generator = torch.Generator()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        (-objective(model.terms(batch.x, 1.0), batch)).backward()
+        value, _ = objective(model, batch, 1.0, generator)
+        (-value).backward()
         optimizer.step()
 
     return step
@@ -110,16 +108,18 @@ def our_step(model: MixtureModel, X: np.ndarray) -> Callable[[], None]:
 
 def our_full_step(model: MixtureModel, X: np.ndarray) -> Callable[[], object]:
     """The step of a fit: a pass of the training loop over one batch."""
-    n_rows = len(X)
-    rows = Rows(
-        torch.from_numpy(X),
-        torch.ones(n_rows, dtype=torch.float64),
-        torch.full((n_rows,), -1),
+    rows = unlabelled_rows(torch.from_numpy(X))
+    loop = TrainingLoop(
+        model,
+        rows,
+        None,
+        bound_objective("elbo"),
+        Training(batch_size=len(X), learning_rate=LEARNING_RATE),
+        max_epochs=1,
+        temperature=TemperatureSchedule(1.0, 1.0, 0),
+        generator=torch.Generator().manual_seed(0),
     )
-    config = TrainingConfig(batch_size=n_rows, learning_rate=LEARNING_RATE)
-    generator = torch.Generator().manual_seed(0)
-    training = Training(model, rows, None, Objective("elbo"), config, generator)
-    return lambda: training._pass(rows, 1.0)
+    return lambda: loop._pass(rows, 1.0)
 
 
 def on_threads_of_a_fit(

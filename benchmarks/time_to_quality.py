@@ -28,7 +28,7 @@ import numpy as np
 from peers import PEERS, Architecture, Peer
 from quality import gaussian_mixtures, load_table
 
-from vmonf import FlowMixture
+from vmonf import FlowMixture, RealNVP
 from vmonf.data import Pinwheel
 from vmonf.experiments.tables import write_between_marks
 from vmonf.metrics import clustering_accuracy
@@ -134,7 +134,7 @@ def fit(task: Task, **settings: int) -> dict[str, Any]:
 def theirs(task: Task, name: str, temperature: float, cap: float) -> dict[str, Any]:
     """Train a peer for so many seconds; when it reached the level, and its best score."""
     mean, deviation = task.X.mean(axis=0), task.X.std(axis=0)
-    defaults = FlowMixture()
+    defaults = RealNVP()
     architecture = Architecture(
         "realnvp", task.n_components, task.X.shape[1], defaults.n_layers, tuple(defaults.hidden)
     )

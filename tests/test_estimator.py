@@ -1,24 +1,35 @@
 """What FlowMixture promises its users."""
 
+import dataclasses
 import subprocess
 import sys
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.mixture import GaussianMixture
 
-from vmonf import FlowMixture
+from vmonf import FlowMixture, PosteriorMLP, RealNVP, Training
 from vmonf.data import Pinwheel, TwoCircles
+from vmonf.flows import FAMILIES
 from vmonf.metrics import clustering_accuracy
 from vmonf.storage import ModelFileError
 from vmonf.training import TrainingError
 
-FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
-QUICK = {"max_epochs": 3, "hidden": (16,), "posterior_hidden": (16,), "n_layers": 2}
+QUICK = {
+    "max_epochs": 3,
+    "flow": RealNVP(n_layers=2, hidden=(16,)),
+    "posterior": PosteriorMLP(hidden=(16,)),
+}
+
+
+def small(family):
+    """A family of that name, of few and narrow layers."""
+    return dataclasses.replace(FAMILIES[family], n_layers=2, hidden=(16,))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +89,7 @@ def test_a_fit_is_watched_epoch_by_epoch(blobs):
         seen.append((mixture.n_epochs_, mixture.score(X), accuracy, len(mixture.history_["elbo"])))
 
     mixture = FlowMixture(3, random_state=0, validation_fraction=0, **QUICK)
-    mixture.fit(X, on_epoch=watch)
+    mixture.fit(X, watchers=[watch])
     assert [epoch for epoch, *_ in seen] == [0, 1, 2, 3] == [entries for *_, entries in seen]
     # The rows are as they were scored after each epoch, by the same weights.
     np.testing.assert_allclose(
@@ -100,7 +111,7 @@ def test_a_watched_mixture_has_the_temperature_of_its_epoch(blobs):
         temperature_epochs=2,
         **QUICK,
     )
-    mixture.fit(X, on_epoch=lambda now: gaps.append(np.mean(now.gap(X))))
+    mixture.fit(X, watchers=[lambda now: gaps.append(np.mean(now.gap(X)))])
     np.testing.assert_allclose(gaps[1:], mixture.history_["gap"], rtol=1e-4)
 
 
@@ -128,7 +139,7 @@ def test_both_objectives_raise_the_held_out_likelihood(objective):
 def test_every_family_fits_scores_and_samples_at_any_width(family, n_features):
     random = np.random.default_rng(0)
     X = random.normal(size=(120, n_features)) + 4 * random.integers(2, size=(120, 1))
-    mixture = FlowMixture(2, flow=family, random_state=0, **QUICK).fit(X)
+    mixture = FlowMixture(2, random_state=0, **QUICK | {"flow": small(family)}).fit(X)
     assert np.isfinite(mixture.score_samples(X)).all()
     samples, component = mixture.sample(20)
     assert samples.shape == (20, n_features)
@@ -138,7 +149,7 @@ def test_every_family_fits_scores_and_samples_at_any_width(family, n_features):
 
 def test_lu_mixing_fits():
     X, _ = make_blobs(150, n_features=5, random_state=0)
-    mixture = FlowMixture(2, mixing="lu", n_layers=4, max_epochs=3, random_state=0).fit(X)
+    mixture = FlowMixture(2, flow=RealNVP(mixing="lu"), max_epochs=3, random_state=0).fit(X)
     assert np.isfinite(mixture.score(X))
 
 
@@ -220,7 +231,13 @@ def test_a_few_labels_name_the_clusters(blobs, objective):
     partial = np.full(len(y), -1)
     for c in range(3):
         partial[np.flatnonzero(y == c)[:4]] = c + 10
-    mixture = FlowMixture(3, objective=objective, pretrain_epochs=2, random_state=0, **QUICK)
+    mixture = FlowMixture(
+        3,
+        objective=objective,
+        training=Training(pretrain_epochs=2),
+        random_state=0,
+        **QUICK,
+    )
     mixture.fit(X, partial)
     assert mixture.classes_.tolist() == [10, 11, 12]
     assert (mixture.predict(X) == y + 10).mean() > 0.99
@@ -337,7 +354,7 @@ def test_initial_clusters_and_centres_are_taken(blobs):
     centres = np.array([X[y == c].mean(axis=0) for c in (2, 0, 1)])
     by_centres = FlowMixture(3, init=centres, random_state=0, **QUICK).fit(X)
     assert (by_centres.predict(X[y == 2]) == 0).mean() > 0.99
-    by_clusters = FlowMixture(3, init=(y + 1) % 3, random_state=0, **QUICK).fit(X)
+    by_clusters = FlowMixture(3, random_state=0, **QUICK).fit(X, clusters=(y + 1) % 3)
     assert (by_clusters.predict(X[y == 2]) == 0).mean() > 0.99
 
 
@@ -374,9 +391,12 @@ def test_fewer_distinct_rows_than_components_are_refused():
         ({"weights": [1.0]}, "2 positive numbers"),
         ({"temperature": (1.0, -1.0)}, "positive"),
         ({"temperature": (1.0, 2.0, 3.0)}, "pair"),
-        ({"hidden": (0,)}, "positive whole numbers"),
+        ({"flow": RealNVP(hidden=(0,))}, "flow__hidden=.* positive whole numbers"),
+        ({"posterior": PosteriorMLP(hidden="64")}, "posterior__hidden=.* positive whole numbers"),
+        ({"flow": 3}, "flow=3"),
+        ({"training": "adam"}, "training='adam' must be a Training"),
         ({"init": np.zeros((5, 5))}, "init has shape"),
-        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"training": Training(learning_rate=0.0)}, "training__learning_rate=0.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(blobs, settings, message):
@@ -435,16 +455,16 @@ def test_training_that_meets_nan_recovers_or_names_the_component(blobs, monkeypa
 
 def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
     X, _ = blobs
-    from vmonf.training import Training
+    from vmonf.training import TrainingLoop
 
-    whole = Training._epoch
+    whole = TrainingLoop._epoch
 
     def interrupted(self, epoch, began):
         if epoch == 3:
             raise KeyboardInterrupt
         return whole(self, epoch, began)
 
-    monkeypatch.setattr(Training, "_epoch", interrupted)
+    monkeypatch.setattr(TrainingLoop, "_epoch", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
         mixture = FlowMixture(3, random_state=0, **QUICK | {"max_epochs": 9}).fit(X)
     assert mixture.n_epochs_ == 2
@@ -453,13 +473,13 @@ def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
 
 def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
     X, _ = blobs
-    from vmonf.training import Training
+    from vmonf.training import TrainingLoop
 
     monkeypatch.setattr("vmonf.checkpoint.INTERVAL", 0.0)
     path = tmp_path / "fit.checkpoint"
     settings = QUICK | {"max_epochs": 6, "random_state": 0}
     whole = FlowMixture(3, **settings).fit(X)
-    epoch_of, seen = Training._epoch, []
+    epoch_of, seen = TrainingLoop._epoch, []
 
     def watched(self, epoch, began):
         seen.append(epoch)
@@ -467,7 +487,7 @@ def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return epoch_of(self, epoch, began)
 
-    monkeypatch.setattr(Training, "_epoch", watched)
+    monkeypatch.setattr(TrainingLoop, "_epoch", watched)
     with pytest.warns(UserWarning, match="interrupted"):
         FlowMixture(3, **settings, checkpoint=path).fit(X)
     resumed = FlowMixture(3, **settings, checkpoint=path).fit(X)
@@ -479,6 +499,26 @@ def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
     assert FlowMixture.load(tmp_path / "m.vmonf").checkpoint is None
 
 
+def test_a_fit_goes_on_for_more_epochs_from_its_checkpoint(blobs, tmp_path):
+    X, _ = blobs
+    path = tmp_path / "fit.checkpoint"
+    seen = []
+    settings = QUICK | {"random_state": 0, "checkpoint": path}
+    short = FlowMixture(3, **settings | {"max_epochs": 3}).fit(X)
+    longer = FlowMixture(3, **settings | {"max_epochs": 6, "device": "cpu"})
+    longer.fit(X, watchers=[lambda now: seen.append(now.n_epochs_)])
+    assert seen == [4, 5, 6]
+    assert longer.history_["elbo"][:3] == short.history_["elbo"]
+    whole = FlowMixture(3, **QUICK | {"random_state": 0, "max_epochs": 6}).fit(X)
+    np.testing.assert_array_equal(longer.score_samples(X), whole.score_samples(X))
+    # Where the schedule depends on the number of epochs, the start of it would have been another.
+    cosine = settings | {"training": Training(learning_rate_schedule="cosine")}
+    cosine["checkpoint"] = tmp_path / "cosine.checkpoint"
+    FlowMixture(3, **cosine).fit(X)
+    with pytest.raises(ModelFileError, match="another fit"):
+        FlowMixture(3, **cosine | {"max_epochs": 6}).fit(X)
+
+
 @pytest.mark.parametrize("change", ["rows", "settings", "seed"])
 def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
     X, _ = blobs
@@ -487,7 +527,11 @@ def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
     FlowMixture(3, **settings).fit(X)
     if change == "rows":
         X = X + 1e-3
-    other = {"rows": {}, "settings": {"learning_rate": 0.01}, "seed": {"random_state": 1}}[change]
+    other = {
+        "rows": {},
+        "settings": {"training": Training(learning_rate=0.01)},
+        "seed": {"random_state": 1},
+    }[change]
     with pytest.raises(ModelFileError, match="another fit"):
         FlowMixture(3, **settings | other).fit(X[::-1] if change == "rows" else X)
     path.write_bytes(b"no checkpoint")
@@ -496,32 +540,33 @@ def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
 
 
 def test_given_clusters_count_as_labels_in_pretraining(monkeypatch):
-    from vmonf.training import Training
+    from vmonf.training import TrainingLoop
 
-    pretrained_on, whole = [], Training._pass
+    pretrained_on, whole = [], TrainingLoop._pass
 
     def watched(self, rows, temperature):
         pretrained_on.append(rows.component.tolist())
         return whole(self, rows, temperature)
 
-    monkeypatch.setattr(Training, "_pass", watched)
+    monkeypatch.setattr(TrainingLoop, "_pass", watched)
     X, _y = make_blobs(200, centers=[[-1, 0], [1, 0]], random_state=0)
     X = np.unique(X, axis=0)  # equal rows would be merged, and rows are ordered by content
     clusters = np.where(X[:, 1] > 0, 1, 0)
     clusters[:50] = -1
     settings = QUICK | {"validation_fraction": 0, "max_epochs": 2, "random_state": 0}
-    FlowMixture(2, init=clusters, pretrain_epochs=1, **settings).fit(X)
+    FlowMixture(2, training=Training(pretrain_epochs=1), **settings).fit(X, clusters=clusters)
     first, *others = pretrained_on
     assert sorted(first) == sorted(clusters[clusters >= 0])
     assert others == [[-1] * len(X)] * 2
     pretrained_on.clear()
-    FlowMixture(2, init=clusters, **settings).fit(X)
+    FlowMixture(2, **settings).fit(X, clusters=clusters)
     assert pretrained_on == [[-1] * len(X)] * 2
 
 
 def test_without_a_start_the_components_differ_by_chance_alone(blobs):
     X, _ = blobs
-    settings = QUICK | {"validation_fraction": 0, "refine_posterior": False, "random_state": 0}
+    settings = QUICK | {"validation_fraction": 0, "random_state": 0}
+    settings |= {"training": Training(refine_posterior=False)}
     mixture = FlowMixture(3, **settings | {"init": "none", "temperature": (5.0, 1.0)}).fit(X)
     first = FlowMixture(3, **settings | {"init": "none", "max_epochs": 1}).fit(X)
     log_prob = first.component_log_prob(X)
@@ -533,7 +578,7 @@ def test_without_a_start_the_components_differ_by_chance_alone(blobs):
 
 
 def test_a_gaussian_is_kept_where_flows_without_a_start_gain_nothing(monkeypatch):
-    monkeypatch.setattr("vmonf.estimator.STANDARD_ERRORS_OF_GAIN", 1e9)
+    monkeypatch.setattr("vmonf.judge.STANDARD_ERRORS_OF_GAIN", 1e9)
     X = np.random.default_rng(0).normal(size=(200, 2))
     mixture = FlowMixture(2, init="none", random_state=0, **QUICK).fit(X)
     assert mixture.best_epoch_ == 0
@@ -572,7 +617,11 @@ def test_an_unknown_component_is_refused(fitted):
 def test_a_model_scores_the_same_after_load_in_another_process(tmp_path, blobs, family):
     X, y = blobs
     mixture = FlowMixture(
-        3, flow=family, weights="learned", temperature=(3.0, 2.0), random_state=0, **QUICK
+        3,
+        weights="learned",
+        temperature=(3.0, 2.0),
+        random_state=0,
+        **QUICK | {"flow": small(family)},
     )
     mixture.fit(X, np.array(["a", "b", "c"])[y])
     mixture.save(tmp_path / "model.vmonf")
@@ -596,7 +645,8 @@ def test_a_model_scores_the_same_after_load_in_another_process(tmp_path, blobs, 
 def test_a_loaded_model_of_many_layers_samples_as_before(tmp_path, mixing):
     # Orders of features are drawn anew when a model is built, and read over by a load.
     X, _ = make_blobs(200, n_features=5, random_state=0)
-    mixture = FlowMixture(2, mixing=mixing, n_layers=6, hidden=(8,), max_epochs=2, random_state=0)
+    flow = RealNVP(n_layers=6, hidden=(8,), mixing=mixing)
+    mixture = FlowMixture(2, flow=flow, max_epochs=2, random_state=0)
     mixture.fit(X).save(tmp_path / "model.vmonf")
     loaded = FlowMixture.load(tmp_path / "model.vmonf")
     np.testing.assert_array_equal(loaded.sample(50)[0], mixture.sample(50)[0])
@@ -606,7 +656,7 @@ def test_settings_and_results_are_in_the_file(tmp_path, fitted):
     fitted.save(tmp_path / "model.vmonf")
     loaded = FlowMixture.load(tmp_path / "model.vmonf")
     assert loaded.get_params() == fitted.get_params()
-    for name in ("history_", "converged_", "n_epochs_", "best_epoch_", "shrinkage_"):
+    for name in ("history_", "converged_", "n_epochs_", "best_epoch_", "shrinkage_", "verdict_"):
         assert getattr(loaded, name) == getattr(fitted, name)
     np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
 
@@ -656,12 +706,13 @@ def test_restarts_score_what_they_keep():
 def test_classes_of_many_labels_are_held_out_too_and_those_of_few_are_not():
     X, y = make_blobs(600, centers=2, random_state=0)
     labels = np.where((y == 0) | (np.cumsum(y == 1) <= 5), y, -1)
-    mixture = FlowMixture(2, random_state=0)
-    mixture.n_components_ = 2
-    from vmonf.inputs import DistinctRows
+    from vmonf.fitting import prepare
+    from vmonf.rows import distinct_rows
+    from vmonf.settings import resolve
 
-    rows = DistinctRows.of(X, np.ones(600), labels)
-    train, held_out = mixture._split(rows, np.random.default_rng(0))
+    rows = distinct_rows(X, np.ones(600), labels, np.full(600, -1))
+    prepared = prepare(rows, ["a", "b"], resolve(FlowMixture(2).get_params(), 600, 2, 2), seed=0)
+    train, held_out = prepared.train, prepared.held_out
     assert len(held_out) == 60
     assert (rows.component[held_out] == 0).sum() > 15
     assert (rows.component[held_out] == 1).sum() == 0
@@ -687,16 +738,18 @@ def test_a_few_far_rows_do_not_spoil_the_rest():
 
 
 def test_a_heavy_row_counts_as_one_row_in_the_error_of_the_gain():
-    from vmonf.estimator import _mean_and_error
+    from vmonf.judge import compare
 
     random = np.random.default_rng(0)
     weight = np.where(np.arange(1000) < 5, 200.0, 1.0)
-    means = [_mean_and_error(random.normal(size=1000), weight) for _ in range(300)]
+    nothing = np.zeros(1000)
+    means = [compare(random.normal(size=1000), nothing, weight) for _ in range(300)]
     spread = np.std([mean for mean, _ in means])
     claimed = np.median([error for _, error in means])
     assert spread / 2 < claimed < 2 * spread
     plain = random.normal(size=50)
-    assert _mean_and_error(plain, np.ones(50))[1] == pytest.approx(plain.std(ddof=1) / np.sqrt(50))
+    error = compare(plain, np.zeros(50), np.ones(50)).error
+    assert error == pytest.approx(plain.std(ddof=1) / np.sqrt(50))
 
 
 def test_given_clusters_may_be_few():
@@ -704,7 +757,7 @@ def test_given_clusters_may_be_few():
     for n_given in (0, 1, 6):
         init = np.full(300, -1)
         init[:n_given] = y[:n_given]
-        mixture = FlowMixture(3, init=init, random_state=0, **QUICK).fit(X)
+        mixture = FlowMixture(3, random_state=0, **QUICK).fit(X, clusters=init)
         assert clustering_accuracy(y, mixture.predict(X)) > 0.95
 
 
@@ -722,11 +775,11 @@ def test_a_decay_that_leaves_no_epoch_is_refused(blobs):
 
 def test_a_file_holds_the_parameters_of_the_fit(tmp_path, blobs):
     X, _ = blobs
-    settings = QUICK | {"hidden": (np.int64(16),)}
+    settings = QUICK | {"posterior": PosteriorMLP(hidden=(np.int64(16),))}
     mixture = FlowMixture(3, random_state=0, **settings).fit(X)
-    mixture.set_params(hidden=(32,), weights="learned").save(tmp_path / "model.vmonf")
+    mixture.set_params(posterior__hidden=(32,), weights="learned").save(tmp_path / "model.vmonf")
     loaded = FlowMixture.load(tmp_path / "model.vmonf")
-    assert loaded.get_params()["hidden"] == (16,)
+    assert loaded.get_params()["posterior"] == PosteriorMLP(hidden=(16,))
     np.testing.assert_array_equal(loaded.score_samples(X), mixture.score_samples(X))
 
 
@@ -750,6 +803,63 @@ def test_after_a_failed_fit_the_estimator_says_it_is_not_fitted():
         mixture.predict([[1.0, 2.0]])
 
 
+def test_a_failed_fit_leaves_the_estimator_as_it_was(blobs):
+    X, _ = blobs
+    table = pandas.DataFrame(X, columns=["a", "b"])
+    mixture = FlowMixture(3, random_state=0, **QUICK).fit(table)
+    before, scores = dict(vars(mixture)), mixture.score_samples(table)
+    constant = np.column_stack([np.arange(30.0), np.ones(30), np.arange(30.0)])
+    with pytest.raises(ValueError, match="constant"):
+        mixture.fit(constant, np.arange(30) % 5)
+    with pytest.raises(RuntimeError, match="stop"):
+        mixture.fit(X[:200, :1], watchers=[stop])
+    assert vars(mixture).keys() == before.keys()
+    assert all(vars(mixture)[name] is before[name] for name in before)
+    np.testing.assert_array_equal(mixture.score_samples(table), scores)
+    assert mixture.n_components_ == 3
+    mixture.fit(X)  # without names
+    assert not hasattr(mixture, "feature_names_in_")
+
+
+def stop(mixture):
+    raise RuntimeError("stop")
+
+
+def test_a_watched_mixture_has_no_results_of_an_earlier_fit(blobs):
+    X, _ = blobs
+    mixture = FlowMixture(3, random_state=0, **QUICK).fit(X)
+    seen = []
+
+    def watch(now):
+        seen.append((now.n_epochs_, hasattr(now, "gain_"), hasattr(now, "shrinkage_")))
+
+    mixture.fit(X, watchers=[watch])
+    assert seen == [(0, False, False), (1, False, False), (2, False, False), (3, False, False)]
+    assert hasattr(mixture, "gain_")
+
+
+def test_clusters_that_do_not_fit_are_refused(blobs):
+    X, y = blobs
+    for clusters in (y[:-1], y + 1, y + 0.5):
+        with pytest.raises(ValueError, match="clusters must give each of 300 rows a cluster"):
+            FlowMixture(3, **QUICK).fit(X, clusters=clusters)
+    with pytest.raises(ValueError, match="does not go with init='none'"):
+        FlowMixture(3, init="none", **QUICK).fit(X, clusters=y)
+
+
+def test_a_posterior_of_no_numbers_is_named_as_such(blobs):
+    X, _ = blobs
+    mixture = FlowMixture(3, random_state=0, **QUICK).fit(X)
+    with torch.no_grad():
+        for parameter in mixture.model_.posterior_network.parameters():
+            parameter.fill_(torch.nan)
+    for score in (mixture.predict, mixture.predict_proba, mixture.elbo):
+        with pytest.raises(ArithmeticError, match="Row 0 has no cluster: the posterior network"):
+            score(X)
+    assert np.isfinite(mixture.score_samples(X)).all()
+    assert mixture.predict(X, method="exact").shape == (300,)
+
+
 def test_absurdly_far_rows_have_a_cluster_and_a_score(fitted):
     far = np.array([[1e25, 0.0], [-1e300, 1e300]])
     assert np.isfinite(fitted.score_samples(far)).all()
@@ -758,7 +868,7 @@ def test_absurdly_far_rows_have_a_cluster_and_a_score(fitted):
 
 def test_a_device_that_is_not_there_is_refused(blobs):
     for device in ("cuda:77", "nonsense", "meta"):
-        with pytest.raises(ValueError, match="is not to be had on this machine"):
+        with pytest.raises(ValueError, match="is not available on this machine"):
             FlowMixture(2, device=device, **QUICK).fit(blobs[0])
 
 
@@ -773,11 +883,11 @@ def test_threads_are_put_back(blobs):
 
 
 def test_refinement_closes_the_gap_of_the_posterior(monkeypatch):
-    import vmonf.estimator
+    import vmonf.fitting
 
     X = load_iris().data
     train, test = X[::2], X[1::2]
     refined = FlowMixture(3, random_state=0).fit(train).gap(test).mean()
-    monkeypatch.setattr(vmonf.estimator, "refine_posterior", lambda *_: None)
+    monkeypatch.setattr(vmonf.fitting, "refine_posterior", lambda *_: None)
     plain = FlowMixture(3, random_state=0).fit(train).gap(test).mean()
     assert refined < 0.7 * plain

@@ -14,9 +14,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from vmonf import FlowMixture
+from vmonf import NSF, FlowMixture, PosteriorMLP, RealNVP, Training
 
-QUICK = {"max_epochs": 3, "hidden": (8,), "posterior_hidden": (8,), "n_layers": 2}
+QUICK = {
+    "max_epochs": 3,
+    "flow": RealNVP(n_layers=2, hidden=(8,)),
+    "posterior": PosteriorMLP(hidden=(8,)),
+}
 
 
 def checks():
@@ -55,8 +59,51 @@ def test_grid_search_over_the_number_of_components_in_parallel(blobs):
     assert search.best_params_ == {"n_components": 3}
 
 
+def test_grid_search_over_parameters_of_the_parts(blobs):
+    X, _ = blobs
+    grid = {"flow__n_layers": [0, 1], "training__learning_rate": [1e-3, 1e-2]}
+    for mixture in (
+        FlowMixture(3, random_state=0, **QUICK),
+        FlowMixture(3, flow="nsf", max_epochs=2, random_state=0),
+    ):
+        search = GridSearchCV(mixture, grid, cv=2).fit(X)
+        assert search.best_params_["flow__n_layers"] in (0, 1)
+        assert type(search.best_estimator_.flow).__name__ in ("RealNVP", "NSF")
+        assert search.best_estimator_.flow.n_layers == search.best_params_["flow__n_layers"]
+    pipeline = make_pipeline(FlowMixture(3)).set_params(flowmixture__flow__n_layers=1)
+    assert pipeline[-1].flow == RealNVP(n_layers=1)
+
+
+def test_nested_parameters_are_set_on_names_specifications_and_both_at_once():
+    mixture = FlowMixture().set_params(flow__n_layers=2)
+    assert mixture.flow == RealNVP(n_layers=2)
+    shared = mixture.flow
+    other = FlowMixture(flow=shared).set_params(flow__hidden=(8,), flow="nsf", n_components=4)
+    assert other.flow == NSF(hidden=(8,))
+    assert FlowMixture(flow=shared).set_params(flow__n_layers=5).flow == RealNVP(n_layers=5)
+    assert shared == RealNVP(n_layers=2)  # another estimator's specification is not changed
+    assert other.n_components == 4
+    assert FlowMixture().set_params(training__patience=None).training == Training(patience=None)
+    assert other.get_params()["flow__hidden"] == (8,)
+    with pytest.raises(ValueError, match="flow__n_bins is no parameter of RealNVP: it has hidden"):
+        mixture.set_params(flow__n_bins=3)
+    with pytest.raises(ValueError, match="n_bins is no parameter of FlowMixture"):
+        mixture.set_params(n_bins=3)
+
+
+def test_watchers_are_not_routed_and_clusters_are():
+    import sklearn
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        mixture = FlowMixture().set_fit_request(clusters=True, sample_weight=True)
+        with pytest.raises(TypeError, match="watchers"):
+            mixture.set_fit_request(watchers=True)
+
+
 def test_clone_and_parameters_round_trip():
-    mixture = FlowMixture(3, flow="nsf", temperature=(5.0, 1.0), init=np.zeros((3, 2)))
+    mixture = FlowMixture(
+        3, flow=NSF(n_bins=4), temperature=(5.0, 1.0), init=np.zeros((3, 2)), training=Training()
+    )
     copied = clone(mixture).get_params()
     for name, value in mixture.get_params().items():
         assert np.array_equal(copied[name], value)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmonf.storage import ModelFileError, read_checkpoint, write_checkpoint
-from vmonf.training import Training
+from vmonf.training import Watcher
+
+if TYPE_CHECKING:
+    from vmonf.training import TrainingLoop
 
 #: Seconds between two writings, so that they cost little beside short epochs.
 INTERVAL = 30.0
 
 
-class Checkpoint:
-    """Where a training's state is kept.
+class Checkpoint(Watcher):
+    """Keeps a training's state in a file.
 
     Parameters
     ----------
@@ -28,7 +32,7 @@ class Checkpoint:
         self.fingerprint = fingerprint
         self._written = time.monotonic()
 
-    def resume(self, training: Training) -> None:
+    def on_begin(self, loop: TrainingLoop) -> None:
         """Load the state, if there is one.
 
         Raises
@@ -44,9 +48,9 @@ class Checkpoint:
                 f"{self.path} is the checkpoint of another fit (other rows, settings or "
                 "random_state): remove it, or choose another file."
             )
-        training.load_state(document, tensors)
+        loop.load_state(document, tensors)
 
-    def save(self, training: Training) -> None:
+    def on_epoch(self, loop: TrainingLoop) -> None:
         """Write the state, unless that was done a moment ago and the training goes on.
 
         Raises
@@ -54,8 +58,8 @@ class Checkpoint:
         vmonf.storage.ModelFileError
             If the file cannot be written.
         """
-        is_last = training.result.converged or training.epoch == training.config.max_epochs
+        is_last = loop.result.converged or loop.epoch == loop.max_epochs
         if is_last or time.monotonic() - self._written >= INTERVAL:
-            document, tensors = training.state()
+            document, tensors = loop.state()
             write_checkpoint(self.path, document | {"fingerprint": self.fingerprint}, tensors)
             self._written = time.monotonic()

@@ -52,7 +52,7 @@ class Specification:
 
 def check_whole_number(name: str, value: object, *, at_least: int) -> None:
     """Raise `ParameterError` unless the value is a whole number of at least `at_least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < at_least:
         raise ParameterError(name, f"={value!r} must be a whole number of at least {at_least}.")
 
 
@@ -65,7 +65,7 @@ def check_number(
     below: float = math.inf,
 ) -> None:
     """Raise `ParameterError` unless the value is a finite number within the bounds."""
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, Real):
         number = float(value)
         if at_least <= number < below and above < number < math.inf:
             return
@@ -93,7 +93,8 @@ def check_flag(name: str, value: object) -> None:
 def check_widths(name: str, value: object) -> None:
     """Raise `ParameterError` unless the value is a sequence of positive whole numbers."""
     is_sequence = isinstance(value, Collection) and not isinstance(value, (str, bytes, dict))
-    if not is_sequence or not all(isinstance(w, Integral) and w > 0 for w in value):  # type: ignore[attr-defined]
+    widths = list(value) if is_sequence and isinstance(value, Collection) else [None]
+    if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
         raise ParameterError(
             name, f"={value!r} must be a sequence of positive whole numbers, such as (64, 64)."
         )

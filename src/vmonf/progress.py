@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vmonf.training import Watcher
+
 if TYPE_CHECKING:
-    from vmonf.training import Progress
+    from rich.progress import Progress
+
+    from vmonf.training import TrainingLoop
 
 
-@contextmanager
-def epoch_bar(
-    verbose: int, n_epochs: int, restart: int, n_restarts: int
-) -> Iterator[Callable[[Progress], None]]:
-    """Give a function to call after each epoch; without `verbose` it shows nothing."""
-    if not verbose:
-        yield lambda progress: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+class ProgressBar(Watcher):
+    """Shows the epochs of each training, and how good the model is.
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TextColumn("at most"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    title = "Training" if n_restarts == 1 else f"Training, start {restart + 1} of {n_restarts}"
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=n_epochs, figures="")
+    Parameters
+    ----------
+    n_restarts : int
+        How many trainings there will be.
+    """
 
-        def show(progress: Progress) -> None:
-            figures = (
-                f"log p {progress.log_likelihood:.3f}  ELBO {progress.elbo:.3f}  "
-                f"least used {min(progress.component_use):.0%}"
-            )
-            if progress.temperature != 1:
-                figures += f"  T {progress.temperature:.2f}"
-            bar.update(task, completed=progress.epoch, figures=figures)
+    def __init__(self, n_restarts: int = 1) -> None:
+        self.n_restarts = n_restarts
+        self.restart = 0
+        self.bar: Progress | None = None
 
-        yield show
+    def on_begin(self, loop: TrainingLoop) -> None:
+        """Show a new bar."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.restart += 1
+        title = "Training"
+        if self.n_restarts > 1:
+            title += f", start {self.restart} of {self.n_restarts}"
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("at most"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=Console(stderr=True),
+        )
+        self.bar.add_task(title, total=loop.max_epochs, figures="")
+        self.bar.start()
+
+    def on_epoch(self, loop: TrainingLoop) -> None:
+        """Show the epoch's figures."""
+        record = loop.result.history[-1]
+        figures = (
+            f"log p {record.log_likelihood:.3f}  ELBO {record.elbo:.3f}  "
+            f"least used {min(record.component_use):.0%}"
+        )
+        if record.temperature != 1:
+            figures += f"  T {record.temperature:.2f}"
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=record.epoch, figures=figures)
+
+    def on_end(self, loop: TrainingLoop) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.stop()

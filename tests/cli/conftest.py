@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from vmonf.cli import app
 
 N_ROWS = 120
-QUICK = ("--max-epochs", 3, "--hidden", 16, "--posterior-hidden", 16, "--quiet")
+NARROW = ("--set", "flow__hidden=16,", "--set", "posterior__hidden=16,")
+QUICK = ("--max-epochs", 3, *NARROW, "--quiet")
 
 
 def run(*arguments):

@@ -24,7 +24,7 @@ def test_info_holds_everything(vmonf, labelled_model):
     assert values["training"]["epochs"] == 3
     assert values["training"]["gain"] == mixture.gain_
     assert set(values["settings"]) == set(mixture.get_params())
-    assert values["settings"]["hidden"] == [16]
+    assert values["settings"]["posterior"] == {"type": "PosteriorMLP", "hidden": [16]}
 
 
 def test_info_for_a_person(vmonf, labelled_model):

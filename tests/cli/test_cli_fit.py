@@ -6,8 +6,9 @@ import numpy as np
 import polars
 import pytest
 
-from vmonf import FlowMixture
-from vmonf.cli.fit import OPTION_OF_PARAMETER, describe_training, fit
+from vmonf import NSF, FlowMixture, PosteriorMLP, RealNVP, Training
+from vmonf.cli.fit import OPTIONS, describe, fit
+from vmonf.judge import Verdict
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
@@ -20,7 +21,11 @@ def test_reads_every_format(vmonf, shared, table, tmp_path, ending):
     assert mixture.feature_names_in_.tolist() == names
     rows = polars.DataFrame(table.select("x", "y").to_numpy(), schema=names)
     expected = FlowMixture(
-        2, hidden=(16,), posterior_hidden=(16,), max_epochs=3, random_state=0
+        2,
+        flow=RealNVP(hidden=(16,)),
+        posterior=PosteriorMLP(hidden=(16,)),
+        max_epochs=3,
+        random_state=0,
     ).fit(rows)
     np.testing.assert_array_equal(mixture.score_samples(rows), expected.score_samples(rows))
 
@@ -82,36 +87,53 @@ def test_json_says_null_where_there_is_no_number(vmonf, data, tmp_path):
     assert [values[n] for n in ("held_out_log_likelihood", "gain", "gain_error")] == [None] * 3
 
 
+VERDICT = {
+    "kept": "flows",
+    "reason": "gain",
+    "gain": 0.5,
+    "gain_error": 0.1,
+    "log_likelihood": -2.0,
+    "epoch": 2,
+    "n_epochs": 3,
+}
+
+
 @pytest.mark.parametrize(
-    ("results", "words"),
+    ("verdict", "converged", "words"),
     [
-        ({"n_epochs_": 0}, "too few rows or epochs"),
-        ({"best_epoch_": 0}, "no better than chance on the held-out rows (difference 0.5000 nats"),
-        ({"validation_fraction": 0}, "no rows held out"),
-        ({}, "Held-out log-likelihood: -2.0000 nats per row"),
-        ({}, "Gain over a Gaussian mixture: 0.5000 nats per row (standard error 0.1000)"),
-        ({}, "Kept epoch 2 of 3, still improving"),
-        ({"converged_": True}, "Kept epoch 2 of 3."),
+        ({"kept": "gaussian mixture", "reason": "not trained"}, False, "too few rows or epochs"),
+        (
+            {"kept": "gaussian mixture", "reason": "no gain", "epoch": 0},
+            False,
+            "gained 0.5000 ± 0.1000 nats per row of held-out log-likelihood, perhaps by chance",
+        ),
+        ({"reason": "not judged"}, False, "No rows were held out to judge the flows"),
+        ({}, False, "Held-out log-likelihood: -2.0000 nats per row."),
+        ({}, False, "The flows gained 0.5000 ± 0.1000 nats per row"),
+        ({}, False, "epoch 2 of 3 was kept.\n"),
+        ({}, False, "Training ended before it converged"),
+        ({}, True, "-2.0000 nats per row."),
     ],
 )
-def test_what_training_came_to(results, words):
-    found = {
-        "n_epochs_": 3,
-        "best_epoch_": 2,
-        "validation_fraction": 0.1,
-        "converged_": False,
-        "held_out_log_likelihood_": -2.0,
-        "gain_": 0.5,
-        "gain_error_": 0.1,
-    }
-    assert words in describe_training(SimpleNamespace(**(found | results)))
+def test_the_verdict_is_told(verdict, converged, words):
+    found = Verdict(**VERDICT | verdict)
+    mixture = SimpleNamespace(
+        verdict_=found,
+        converged_=converged,
+        best_epoch_=found.epoch,
+        held_out_log_likelihood_=found.log_likelihood,
+    )
+    assert words in describe(mixture)
+    assert ("before it converged" in describe(mixture)) == (
+        found.reason == "gain" and not converged
+    )
 
 
 def test_summary_and_bar(vmonf, data, tmp_path):
     output = tmp_path / "m.vmonf"
     result = vmonf.succeed(
         *("fit", data, "-o", output, "-k", 2, "--columns", "x,y", "--label", "kind"),
-        *("--max-epochs", 2, "--hidden", 8),
+        *("--max-epochs", 2, "--set", "flow__hidden=8,"),
     )
     assert "Fitted 2 components to 120 rows of 2 features" in result.stdout
     assert "40 of 120 rows had a label in column 'kind'." in result.stdout
@@ -122,76 +144,81 @@ def test_summary_and_bar(vmonf, data, tmp_path):
 
 def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     output = tmp_path / "m.vmonf"
-    given = {
+    options = {
         "flow": "nsf",
-        "layers": 3,
-        "hidden": "8,4",
-        "bins": 5,
-        "mixing": "lu",
-        "posterior-hidden": "6",
         "weights": "0.25,0.75",
-        "components-per-row": "all",
-        "objective": "marginal",
-        "temperature": "4,1.5",
-        "temperature-epochs": 1,
         "init": "random",
         "restarts": 2,
-        "pretrain-epochs": 1,
-        "learning-rate": 0.002,
-        "learning-rate-schedule": "cosine",
-        "weight-decay": 0.01,
-        "gradient-clip": 2.5,
-        "averaging": 0.5,
-        "batch-size": 50,
         "max-epochs": 2,
-        "validation-fraction": 0.2,
-        "patience": 0,
         "device": "cpu",
         "seed": 7,
+        "checkpoint": tmp_path / "m.checkpoint",
     }
-    options = [part for name, value in given.items() for part in (f"--{name}", value)]
-    options += ["--no-refine-posterior", "--checkpoint", tmp_path / "m.checkpoint"]
-    vmonf.succeed("fit", data, "-o", output, "-k", 2, "--columns", "x,y", "--quiet", *options)
+    changes = {
+        "flow__n_layers": "3",
+        "flow__hidden": "8,4",
+        "flow__n_bins": "5",
+        "flow__mixing": "lu",
+        "posterior__hidden": "6,",
+        "objective": "marginal",
+        "temperature": "4,1.5",
+        "temperature_epochs": "1",
+        "validation_fraction": "0.2",
+        "training__learning_rate": "0.002",
+        "training__learning_rate_schedule": "cosine",
+        "training__patience": "none",
+        "training__pretrain_epochs": "1",
+        "training__components_per_row": "None",
+        "training__refine_posterior": "false",
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    given += [part for change in changes.items() for part in ("--set", "=".join(change))]
+    vmonf.succeed("fit", data, "-o", output, "-k", 2, "--columns", "x,y", "--quiet", *given)
     assert (tmp_path / "m-2.checkpoint").exists()  # of the second start
-    settings = FlowMixture.load(output).get_params()
-    assert settings.pop("n_components") == 2
-    assert settings.pop("verbose") == 0
-    expected = given | {
-        "hidden": (8, 4),
-        "posterior-hidden": (6,),
+    assert FlowMixture.load(output).get_params(deep=False) == {
+        "n_components": 2,
+        "flow": NSF(n_layers=3, hidden=(8, 4), mixing="lu", n_bins=5),
+        "posterior": PosteriorMLP(hidden=(6,)),
         "weights": (0.25, 0.75),
-        "temperature": (4.0, 1.5),
-        "patience": None,
-        "components-per-row": None,
-        "refine-posterior": False,
+        "objective": "marginal",
+        "temperature": (4, 1.5),
+        "temperature_epochs": 1,
+        "init": "random",
+        "n_init": 2,
+        "max_epochs": 2,
+        "validation_fraction": 0.2,
+        "training": Training(
+            learning_rate=0.002,
+            learning_rate_schedule="cosine",
+            patience=None,
+            pretrain_epochs=1,
+            components_per_row=None,
+            refine_posterior=False,
+        ),
         "checkpoint": None,  # no property of the model
+        "device": "cpu",
+        "random_state": 7,
+        "verbose": 0,
     }
-    for parameter, value in settings.items():
-        option = OPTION_OF_PARAMETER.get(parameter, parameter).replace("_", "-")
-        assert value == expected.pop(option), parameter
-    assert not expected
 
 
 def test_defaults_are_those_of_the_library():
     options = inspect.signature(fit).parameters
-    for name, parameter in inspect.signature(FlowMixture).parameters.items():
+    library = inspect.signature(FlowMixture).parameters
+    for name, option in OPTIONS.items():
         if name in ("n_components", "random_state", "verbose"):
             continue
-        default = options[OPTION_OF_PARAMETER.get(name, name)].default
-        expected = parameter.default
-        if isinstance(default, str) and not isinstance(expected, str):
-            expected = np.atleast_1d(expected)
-            default = [float(part) for part in default.split(",")]
-        message = f"The default of {name} in FlowMixture and in vmonf.cli.fit differ."
-        np.testing.assert_array_equal(default, expected, err_msg=message)
+        argument = option.removeprefix("--").replace("-", "_")
+        assert options[argument].default == library[name].default, name
 
 
-def test_choices_are_those_of_the_library():
-    options = inspect.signature(fit, eval_str=True).parameters
-    constraints = FlowMixture._parameter_constraints
-    for name in ("flow", "mixing", "objective", "init", "learning_rate_schedule"):
-        literal = options[name].annotation.__origin__
-        assert set(literal.__args__) == set(constraints[name][0].options), name
+def test_help_names_every_family_and_start(vmonf):
+    from vmonf.flows import FAMILIES
+    from vmonf.start import STARTS
+
+    shown = vmonf.succeed("fit", "--help").stdout
+    for name in (*FAMILIES, *STARTS):
+        assert name in shown, name
 
 
 def test_an_existing_model_is_replaced(vmonf, data, tmp_path):
@@ -203,19 +230,29 @@ def test_an_existing_model_is_replaced(vmonf, data, tmp_path):
 
 
 def test_interruption_keeps_the_best_model_so_far(vmonf, data, tmp_path, monkeypatch):
-    from vmonf.training.loop import Training
+    from vmonf.training import TrainingLoop
 
-    whole_epoch = Training._epoch
+    whole_epoch = TrainingLoop._epoch
 
     def interrupted_epoch(self, epoch, *rest):
         if epoch == 3:
             raise KeyboardInterrupt
         return whole_epoch(self, epoch, *rest)
 
-    monkeypatch.setattr(Training, "_epoch", interrupted_epoch)
+    monkeypatch.setattr(TrainingLoop, "_epoch", interrupted_epoch)
     output = tmp_path / "m.vmonf"
     result = vmonf.succeed(
-        "fit", data, "-o", output, "-k", 2, "--columns", "x,y", "--hidden", 8, "--quiet"
+        "fit",
+        data,
+        "-o",
+        output,
+        "-k",
+        2,
+        "--columns",
+        "x,y",
+        "--set",
+        "flow__hidden=8,",
+        "--quiet",
     )
     assert result.stderr == ("Warning: Training was interrupted; the best model so far is kept.\n")
     assert FlowMixture.load(output).n_epochs_ == 2
@@ -236,11 +273,21 @@ def test_interruption_before_training_writes_nothing(vmonf, data, tmp_path, monk
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (["--flow", "glow"], "'glow' is not one of"),
-        (["--hidden", "16,wide"], "'16,wide' is not whole numbers"),
-        (["--temperature", "hot"], "'hot' is not numbers"),
-        (["--layers", "-1"], "--layers: It must be an int in the range [0, inf). Got -1"),
-        (["--learning-rate", "0"], "--learning-rate: It must be a float in the range"),
+        (["--flow", "glow"], "--flow: flow='glow' is not known: choose one of realnvp"),
+        (["--init", "best"], "--init: init='best' is not known"),
+        (["--components", "0"], "--components: n_components=0 must be a whole number"),
+        (["--set", "flow__hidden=16,wide"], "--set: flow__hidden='16,wide' must be a sequence"),
+        (["--set", "temperature=hot"], "--set: temperature='hot' must be a number or a pair"),
+        (["--set", "temperature=3,2,1"], "a number or a pair"),
+        (["--set", "flow__n_layers=-1"], "flow__n_layers=-1 must be a whole number of at least 0"),
+        (["--set", "flow__n_bins=3"], "flow__n_bins is no parameter of RealNVP"),
+        (
+            ["--set", "training__learning_rate=0"],
+            "learning_rate=0 must be a number above",
+        ),
+        (["--set", "learning_rate=0.1"], "learning_rate is no parameter of FlowMixture"),
+        (["--set", "temperature"], "'temperature' is not NAME=VALUE"),
+        (["--set", "n_components=3"], "n_components is set by --components"),
         (["--epochs", "3"], "No such option"),
     ],
 )
@@ -264,7 +311,6 @@ def test_bad_usage(vmonf, data, tmp_path, options, fault):
         (["--columns", "x", "--weight", "kind"], "'kind' is not numeric"),
         (["--columns", "x", "--components", "1000"], "at least as many distinct rows"),
         (["--columns", "x", "--weights", "0.5,0.6"], "sum to one"),
-        (["--columns", "x", "--temperature", "3,2,1"], "a number or a pair"),
     ],
 )
 def test_failures_are_one_sentence(vmonf, data, tmp_path, options, fault):

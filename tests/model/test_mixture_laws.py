@@ -102,7 +102,7 @@ def test_elbo_is_log_prob_minus_the_divergence_of_the_posterior(
     model = make_model(family, 3, n_features, dtype=dtype)
     x = rows_of(model).to(row_type)
     with torch.no_grad():
-        log_q, log_responsibilities = model.posterior(x), model.log_responsibilities(x)
+        log_q, log_responsibilities = model.log_posterior(x), model.log_responsibilities(x)
         log_prob, elbo = model.log_prob(x), model.elbo(x)
     divergence = (log_q.exp() * (log_q - log_responsibilities)).sum(dim=1)
     assert ((elbo - (log_prob - divergence)).abs() <= rounding(model, x)).all()
@@ -135,7 +135,7 @@ def test_terms_are_what_the_methods_give(family, make_model):
     with torch.no_grad():
         terms = model.terms(x, 1.7)
         assert torch.equal(terms.log_joint, model.log_joint(x))
-        assert torch.equal(terms.log_posterior, model.posterior(x, 1.7))
+        assert torch.equal(terms.log_posterior, model.log_posterior(x, 1.7))
         assert torch.equal(terms.log_prob, model.log_prob(x))
         assert torch.equal(terms.log_responsibilities, model.log_responsibilities(x))
         assert torch.equal(terms.elbo, model.elbo(x, 1.7))
@@ -237,16 +237,16 @@ def test_posterior_is_the_softmax_of_the_networks_logits_over_the_temperature(
     expected = log_softmax(reference_logits(model, x) / temperature, axis=1)
     rtol = 1e-4 if dtype is torch.float32 else 1e-10
     with torch.no_grad():
-        given = model.posterior(x, temperature)
+        given = model.log_posterior(x, temperature)
         model.temperature.fill_(temperature)
-        kept = model.posterior(x)
+        kept = model.log_posterior(x)
     np.testing.assert_allclose(given.numpy(), expected, rtol=rtol, atol=rtol)
     assert torch.equal(kept, given), "the last temperature of training is the default"
 
 
 def test_posterior_of_a_high_temperature_is_uniform(make_model):
     model = make_model("realnvp", 3, 2)
-    q = model.posterior(rows_of(model), 1e9).exp()
+    q = model.log_posterior(rows_of(model), 1e9).exp()
     torch.testing.assert_close(q, torch.full_like(q, 1 / 3))
 
 
@@ -279,7 +279,7 @@ def test_a_dead_component_leaves_the_others_bit_for_bit_and_stays_visible(
     terms = dead.terms(x)
     for poisoned in (dead.log_prob(x), terms.log_prob, terms.elbo, terms.gap, dead.elbo(x)):
         assert poisoned.isnan().all()
-    assert torch.equal(dead.posterior(x), model.posterior(x))
+    assert torch.equal(dead.log_posterior(x), model.log_posterior(x))
 
 
 # State

@@ -5,7 +5,9 @@ import torch
 
 from vmonf.model import SparseTerms
 from vmonf.model.sparse import LIKELY, Pairs, choose_pairs
-from vmonf.training import Objective, Rows
+from vmonf.rows import Rows, unlabelled_rows
+from vmonf.training import bound_objective
+from vmonf.training.objective import Evaluation
 
 K = 12
 
@@ -147,20 +149,21 @@ def test_with_every_component_likely_the_estimate_is_exact(make_model):
     x = torch.randn(30, 2, dtype=torch.float64)
     component = torch.full((30,), -1)
     component[:10] = torch.randint(4, (10,))
-    rows = Rows(x, torch.ones(30, dtype=torch.float64), component)
+    rows = Rows(x, torch.ones(30, dtype=torch.float64), component, component)
     generator = torch.Generator().manual_seed(0)
     # So hot that q is even: all four are likely, and none is left to draw.
     sparse = model.sparse_terms(x, component, 4, generator, temperature=1e6)
     dense = model.terms(x, temperature=1e6)
     assert (sparse.pairs.chance == 1).all()
-    objective = Objective("elbo")
-    torch.testing.assert_close(objective(sparse, rows), objective(dense, rows))
+    objective = bound_objective("elbo")
+    values = [
+        objective.value(Evaluation(model, rows, terms, 1e6, generator)) for terms in (sparse, dense)
+    ]
+    torch.testing.assert_close(*values)
 
 
 def test_the_marginal_bound_refuses_sparse_terms(make_model):
     model = make_model("realnvp", 6, 2)
-    x = torch.randn(3, 2, dtype=torch.float64)
-    rows = Rows(x, torch.ones(3, dtype=torch.float64), unknown(3))
-    sparse = model.sparse_terms(x, rows.component, 2, torch.Generator())
+    rows = unlabelled_rows(torch.randn(3, 2, dtype=torch.float64))
     with pytest.raises(TypeError, match="every component"):
-        Objective("marginal")(sparse, rows)
+        bound_objective("marginal", components_per_row=2)(model, rows, 1.0, torch.Generator())

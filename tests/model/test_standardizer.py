@@ -102,7 +102,7 @@ def test_scaling_the_rows_shifts_log_prob_by_the_log_of_the_scale(family, n_feat
             torch.testing.assert_close(
                 scaled.log_responsibilities(factor * x), model.log_responsibilities(x)
             )
-            torch.testing.assert_close(scaled.posterior(factor * x), model.posterior(x))
+            torch.testing.assert_close(scaled.log_posterior(factor * x), model.log_posterior(x))
             torch.testing.assert_close(
                 scaled.elbo(factor * x) - scaled.log_prob(factor * x), model.elbo(x) - expected
             )

@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex, to_rgb
 from sklearn.exceptions import NotFittedError
 
 from vmonf import FlowMixture, plots
+from vmonf.judge import Verdict
 from vmonf.plots.pairs import between_share
 from vmonf.plots.rows import MOST_POINTS, limits
 from vmonf.plots.style import (
@@ -46,9 +47,9 @@ def blobs(n_features, n_classes, n_rows=180):
 
 
 def fitted(X, y=None, n_components=3, **settings):
-    settings = {"max_epochs": 3, "n_layers": 2, "hidden": (8,), "random_state": 0, **settings}
-    settings = {"posterior_hidden": (16,), **settings}
-    return FlowMixture(n_components, **settings).fit(X, y)
+    quick = {"flow__n_layers": 2, "flow__hidden": (8,), "posterior__hidden": (16,)}
+    settings = {"max_epochs": 3, "random_state": 0, **quick, **settings}
+    return FlowMixture(n_components).set_params(**settings).fit(X, y)
 
 
 @pytest.fixture(scope="module")
@@ -594,7 +595,10 @@ def test_training_draws_the_history(plane):
 def test_training_draws_schedules_that_change():
     X, _ = blobs(2, 3)
     mixture = fitted(
-        X, temperature=(4.0, 1.0), learning_rate_schedule="cosine", validation_fraction=0
+        X,
+        temperature=(4.0, 1.0),
+        training__learning_rate_schedule="cosine",
+        validation_fraction=0,
     )
     figure = plots.plot(mixture, kind="training")
     assert [axes.get_title(loc="left") for axes in figure.axes[2:]] == [
@@ -608,17 +612,17 @@ def test_training_draws_schedules_that_change():
 
 def test_training_says_what_was_kept(plane):
     mixture = pickle.loads(pickle.dumps(plane[0]))
-    mixture.best_epoch_, mixture.gain_, mixture.gain_error_ = 2, 0.5, 0.1
+    mixture.verdict_ = Verdict("flows", "gain", 0.5, 0.1, -2.0, 2, 3)
     figure = plots.plot(mixture, kind="training")
-    assert "gained 0.500 ± 0.100 nats per row" in title(figure)
+    assert "gained 0.5000 ± 0.1000 nats per row" in title(figure)
     assert "epoch 2 of 3 was kept" in title(figure)
     assert "epoch 2, kept" in legend_texts(figure, 0)
-    mixture.best_epoch_ = 0
+    mixture.verdict_ = Verdict("flows", "gain", 0.5, 0.1, -2.0, 0, 3)
     figure = plots.plot(mixture, kind="training")
-    assert title(figure).startswith("No epoch improved on the Gaussians that training began with")
+    assert "none improved on the Gaussians that training began with" in title(figure)
     assert "epoch 2, kept" not in legend_texts(figure, 0)
-    for gain, words in ((0.15, "perhaps by chance"), (0.0, "nothing"), (-0.5, "lost 0.500 ± 0.1")):
-        mixture.gain_ = gain
+    for gain, words in ((0.15, "perhaps by chance"), (0.0, "nothing"), (-0.5, "lost 0.5000 ± 0.1")):
+        mixture.verdict_ = Verdict("gaussian mixture", "no gain", gain, 0.1, -2.0, 0, 3)
         sentence = title(plots.plot(mixture, kind="training"))
         assert words in sentence
         assert sentence.endswith(": the Gaussian mixture was kept.")
@@ -644,7 +648,7 @@ def test_training_of_a_single_epoch(plane):
 def test_training_without_history():
     X, _ = blobs(2, 3, n_rows=60)
     figure = plots.plot(fitted(X, n_components=1, max_epochs=0), kind="training")
-    assert title(figure) == "Nothing was trained: the Gaussian mixture was kept."
+    assert title(figure).startswith("The Gaussian mixture was kept: there were too few rows")
     assert len(figure.axes) == 1
     assert not figure.axes[0].axison
     figure.draw_without_rendering()

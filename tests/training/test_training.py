@@ -6,10 +6,12 @@ import math
 import pytest
 import torch
 
-from vmonf.flows import build_flows
+from vmonf.flows import RealNVP, build_flows
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, Terms
-from vmonf.training import Objective, Rows, Training, TrainingConfig, TrainingError
-from vmonf.training.schedule import Plateau, TemperatureSchedule
+from vmonf.rows import Rows
+from vmonf.training import Training, TrainingError, TrainingLoop, Watcher, bound_objective
+from vmonf.training.objective import Evaluation
+from vmonf.training.schedules import Plateau, TemperatureSchedule
 
 
 @pytest.fixture
@@ -18,9 +20,8 @@ def generator():
 
 
 def make_model(generator, n_components=2, n_features=2):
-    flows = build_flows(
-        "realnvp", n_components, n_features, n_layers=2, hidden=(16,), generator=generator
-    )
+    family = RealNVP(n_layers=2, hidden=(16,))
+    flows = build_flows(family, n_components, n_features, generator=generator)
     flows.whitening.set_gaussians(
         torch.randn(n_components, n_features, generator=generator),
         torch.eye(n_features).repeat(n_components, 1, 1),
@@ -39,7 +40,33 @@ def make_rows(generator, n_rows=400):
     x = torch.randn(n_rows, 2, generator=generator, dtype=torch.float64)
     x[:, 1] += 0.5 * x[:, 0] ** 2  # a shape that Gaussians do not have
     x[:, 0] += 6.0 * which
-    return Rows(x, torch.ones(n_rows, dtype=torch.float64), torch.full((n_rows,), -1)), which
+    return rows_of(x, torch.ones(n_rows, dtype=torch.float64)), which
+
+
+def rows_of(x, weight, component=None):
+    open_ = torch.full((len(x),), -1)
+    return Rows(x, weight, open_ if component is None else component, open_)
+
+
+def value_of(bound, terms, rows):
+    return bound_objective(bound).value(Evaluation(None, rows, terms, 1.0, None))
+
+
+def loop_of(model, rows, held_out, generator, *, temperature=(1.0, 1.0), decay=0, **options):
+    """A training loop: options of `Training`, and of the loop itself."""
+    own = {name: options.pop(name) for name in ("pretrain_epochs", "watchers") if name in options}
+    max_epochs = options.pop("max_epochs", 300)
+    return TrainingLoop(
+        model,
+        rows,
+        held_out,
+        bound_objective("elbo"),
+        Training(**options),
+        max_epochs,
+        TemperatureSchedule(*temperature, decay),
+        generator,
+        **own,
+    )
 
 
 # ------------------------------------------------------------------ objective
@@ -54,7 +81,7 @@ def terms_of(n_rows=5, n_components=3):
 
 def test_the_elbo_objective_is_the_papers_sum():
     terms = terms_of()
-    rows = Rows(torch.zeros(5, 1), torch.tensor([1.0, 2, 0.5, 1, 0.5]), torch.full((5,), -1))
+    rows = rows_of(torch.zeros(5, 1), torch.tensor([1.0, 2, 0.5, 1, 0.5]))
     expected = 0.0
     for b in range(5):
         for c in range(3):
@@ -62,15 +89,15 @@ def test_the_elbo_objective_is_the_papers_sum():
             expected += (
                 float(rows.weight[b]) * q * float(terms.log_joint[b, c] - terms.log_posterior[b, c])
             )
-    assert float(Objective("elbo")(terms, rows)) == pytest.approx(expected / 5)
+    assert float(value_of("elbo", terms, rows)) == pytest.approx(expected / 5)
 
 
 def test_a_labelled_row_counts_its_joint_and_its_posterior():
     terms = terms_of()
     label = torch.tensor([2, -1, 0, -1, -1])
-    rows = Rows(torch.zeros(5, 1), torch.ones(5), label)
+    rows = rows_of(torch.zeros(5, 1), torch.ones(5), label)
     for bound in ("elbo", "marginal"):
-        free = Objective(bound)(terms, Rows(rows.x, rows.weight, torch.full((5,), -1)))
+        free = value_of(bound, terms, rows_of(rows.x, rows.weight))
         per_row = (
             terms.elbo
             if bound == "elbo"
@@ -80,14 +107,14 @@ def test_a_labelled_row_counts_its_joint_and_its_posterior():
             terms.log_joint[b, label[b]] + terms.log_posterior[b, label[b]] - per_row[b]
             for b in (0, 2)
         )
-        assert float(Objective(bound)(terms, rows)) == pytest.approx(float(free + known / 5))
+        assert float(value_of(bound, terms, rows)) == pytest.approx(float(free + known / 5))
 
 
 def test_the_marginal_objective_leaves_the_flows_to_the_likelihood():
     log_joint = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     logits = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    rows = Rows(torch.zeros(4, 1), torch.ones(4), torch.full((4,), -1))
-    Objective("marginal")(Terms(log_joint, logits.log_softmax(-1)), rows).backward()
+    rows = rows_of(torch.zeros(4, 1), torch.ones(4))
+    value_of("marginal", Terms(log_joint, logits.log_softmax(-1)), rows).backward()
     torch.testing.assert_close(log_joint.grad, log_joint.detach().softmax(-1) / 4)
     expected = (log_joint.detach().softmax(-1) - logits.detach().softmax(-1)) / 4
     torch.testing.assert_close(logits.grad, expected)
@@ -112,8 +139,8 @@ def test_the_learning_rate_falls_at_a_plateau_alone():
 def train(generator, rows, held_out, **config):
     model = make_model(generator)
     settings = {"batch_size": 64, "max_epochs": 8, "averaging": 0.9} | config
-    training = Training(model, rows, held_out, Objective(), TrainingConfig(**settings), generator)
-    return model, training, training.run()
+    loop = loop_of(model, rows, held_out, generator, **settings)
+    return model, loop, loop.run()
 
 
 def test_training_raises_the_held_out_likelihood_and_keeps_the_best(generator):
@@ -159,7 +186,7 @@ def test_nothing_stops_or_is_kept_before_the_temperature_is_down(generator):
         max_epochs=10,
         patience=1,
         temperature=(50.0, 1.0),
-        temperature_epochs=6,
+        decay=6,
     )
     assert len(result.history) >= 7
     assert result.best_epoch == 0 or result.best_epoch > 6
@@ -178,15 +205,15 @@ def test_without_held_out_rows_all_epochs_run_and_the_last_is_kept(generator):
 def test_pretraining_sees_labelled_rows_alone(generator, monkeypatch):
     rows, which = make_rows(generator)
     component = torch.where(torch.arange(400) < 40, which, -1)
-    rows = Rows(rows.x, rows.weight, component)
+    rows = rows_of(rows.x, rows.weight, component)
     seen = []
-    whole = Training._pass
+    whole = TrainingLoop._pass
 
     def watched(self, rows, temperature):
         seen.append(rows.n_rows)
         return whole(self, rows, temperature)
 
-    monkeypatch.setattr(Training, "_pass", watched)
+    monkeypatch.setattr(TrainingLoop, "_pass", watched)
     train(generator, rows, None, pretrain_epochs=3, max_epochs=2)
     assert seen == [40, 40, 40, 400, 400]
 
@@ -202,7 +229,7 @@ def test_every_row_is_seen_once_an_epoch_in_batches_of_like_size(generator, monk
         return take(self, index)
 
     model = make_model(generator)
-    training = Training(model, rows, None, Objective(), TrainingConfig(batch_size=100), generator)
+    training = loop_of(model, rows, None, generator, batch_size=100)
     monkeypatch.setattr(Rows, "take", watched)
     training._pass(rows, 1.0)
     assert sizes == [111, 111, 111]
@@ -214,7 +241,7 @@ def test_values_that_are_not_numbers_end_in_an_error_that_names_the_component(ge
     model = make_model(generator)
     with torch.no_grad():
         model.flows.whitening.mean[1] = torch.nan
-    training = Training(model, rows, None, Objective(), TrainingConfig(), generator)
+    training = loop_of(model, rows, None, generator)
     with pytest.raises(TrainingError, match=r"component 1 gave log p\(x, c\) = nan for the row"):
         training.run()
 
@@ -222,7 +249,7 @@ def test_values_that_are_not_numbers_end_in_an_error_that_names_the_component(ge
 def test_decay_leaves_the_place_and_width_of_components_alone(generator):
     model = make_model(generator)
     rows, _ = make_rows(generator)
-    training = Training(model, rows, None, Objective(), TrainingConfig(weight_decay=0.1), generator)
+    training = loop_of(model, rows, None, generator, weight_decay=0.1)
     decayed, others = training.optimizer.param_groups
     assert decayed["weight_decay"] == 0.1
     assert others["weight_decay"] == 0.0
@@ -234,7 +261,7 @@ def test_the_rotation_of_the_start_is_not_trained(generator):
     rows, _ = make_rows(generator)
     model = make_model(generator)
     before = model.flows.whitening.rotation.clone()
-    Training(model, rows, None, Objective(), TrainingConfig(max_epochs=2), generator).run()
+    loop_of(model, rows, None, generator, max_epochs=2).run()
     assert torch.equal(before, model.flows.whitening.rotation)
 
 
@@ -244,21 +271,23 @@ def test_the_rotation_of_the_start_is_not_trained(generator):
 def test_a_training_goes_on_from_its_state_as_if_nothing_had_come_between():
     settings = {"batch_size": 64, "averaging": 0.9, "patience": 3, "max_epochs": 9}
 
-    def new():
+    def new(*watchers):
         generator = torch.Generator().manual_seed(3)
         rows, held_out = (make_rows(generator, n)[0] for n in (400, 100))
         rows.component[:5] = 1
-        config = TrainingConfig(**settings, pretrain_epochs=1, temperature=(4.0, 1.0))
-        return Training(make_model(generator), rows, held_out, Objective(), config, generator)
+        own = {"pretrain_epochs": 1, "temperature": (4.0, 1.0), "watchers": watchers}
+        return loop_of(make_model(generator), rows, held_out, generator, **settings, **own)
 
-    whole, states = new(), []
+    states = []
 
-    def keep(progress):
-        document, tensors = whole.state()
-        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        states.append((json.loads(json.dumps(document)), tensors))
+    class Keep(Watcher):
+        def on_epoch(self, loop):
+            document, tensors = loop.state()
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+            states.append((json.loads(json.dumps(document)), tensors))
 
-    whole.run(keep)
+    whole = new(Keep())
+    whole.run()
     assert len(states) == len(whole.result.history) > 4
     resumed = new()
     resumed.load_state(*states[2])
@@ -276,14 +305,23 @@ def test_a_training_goes_on_from_its_state_as_if_nothing_had_come_between():
 
 
 def test_the_state_at_the_end_is_that_of_a_training_that_is_done():
-    def new():
+    def new(*watchers):
         generator = torch.Generator().manual_seed(0)
-        config = TrainingConfig(batch_size=64, max_epochs=2)
         rows, _ = make_rows(generator)
-        return Training(make_model(generator), rows, None, Objective(), config, generator)
+        own = {"batch_size": 64, "max_epochs": 2, "watchers": watchers}
+        return loop_of(make_model(generator), rows, None, generator, **own)
 
-    whole, states = new(), []
-    whole.run(lambda progress: states.append(whole.state()))
-    again = new()
+    states = []
+
+    class Keep(Watcher):
+        def on_epoch(self, loop):
+            states.append(loop.state())
+
+    class Fail(Watcher):
+        def on_epoch(self, loop):
+            pytest.fail("trained on")
+
+    new(Keep()).run()
+    again = new(Fail())
     again.load_state(*states[-1])
-    assert len(again.run(lambda progress: pytest.fail("trained on")).history) == 2
+    assert len(again.run().history) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import sys
 import warnings
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
+
+from vmonf.plain import finite, plain
 
 if TYPE_CHECKING:
     import polars
@@ -288,20 +289,7 @@ def remark(text: str, quiet: bool = False) -> None:
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object: values that JSON does not know become "NaN" or "Infinity"."""
-    typer.echo(json.dumps(_json_ready(values), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _json_ready(value: Any) -> Any:
-    """Plain Python, so that no NaN is hidden and every JSON reader accepts what is printed."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_ready(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return str(value) if isinstance(value, Path) else value
+    typer.echo(json.dumps(finite(plain(values)), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def write_or_print(

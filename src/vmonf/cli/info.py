@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def info(model: Model, as_json: Json = False) -> None:
     """Show all that a model file holds.
 
-    That is the mixture, what training came to, and every setting of the fit.
+    That is the mixture, the result of the training, and every setting of the fit.
     """
     from safetensors import safe_open
 
@@ -44,6 +44,7 @@ def info(model: Model, as_json: Json = False) -> None:
         },
         "training": {
             "held_out_log_likelihood": mixture.held_out_log_likelihood_,
+            "verdict": str(mixture.verdict_),
             "gain": mixture.gain_,
             "gain_error": mixture.gain_error_,
             "epochs": mixture.n_epochs_,
@@ -81,6 +82,9 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping) and "type" in value:
+        inner = (f"{name}={_shown(entry)}" for name, entry in value.items() if name != "type")
+        return f"{value['type']}({', '.join(inner)})"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_shown(entry)}" for name, entry in value.items())
     if isinstance(value, (list, tuple)):

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 PAPER_TRAINING: dict[str, Any] = {
     "init": "none",
     "temperature": (10.0, 1.0),
-    "learning_rate_schedule": "constant",
-    "weight_decay": 0.0,
-    "averaging": 0.0,
+    "training__learning_rate_schedule": "constant",
+    "training__weight_decay": 0.0,
+    "training__averaging": 0.0,
     "validation_fraction": 0.0,
-    "patience": None,
-    "refine_posterior": False,
+    "training__patience": None,
+    "training__refine_posterior": False,
 }
 
 

@@ -23,8 +23,8 @@ from vmonf import FlowMixture
 from vmonf.data.mnist import Images, bits_per_dimension, from_logits, load_mnist, to_logits
 from vmonf.experiments.common import PAPER_TRAINING, accuracy, command_of, stem_of
 from vmonf.experiments.ledger import Ledger
-from vmonf.graph import graph_clusters
 from vmonf.metrics import best_map, clustering_scores, contingency_table
+from vmonf.start import graph_clusters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,28 +43,33 @@ LABELS = {0: True, 10: False, 50: False, 100: True, 1000: False}
 #: Section 4.3 of the paper.
 PAPER: dict[str, Any] = PAPER_TRAINING | {
     "flow": "maf",
-    "n_layers": 5,
-    "hidden": (200,),
-    "posterior_hidden": (512,),
-    "learning_rate": 1e-4,
-    "weight_decay": 1e-6,
-    "batch_size": 100,
+    "flow__n_layers": 5,
+    "flow__hidden": (200,),
+    "posterior__hidden": (512,),
+    "training__learning_rate": 1e-4,
+    "training__weight_decay": 1e-6,
+    "training__batch_size": 100,
     "max_epochs": 100,
 }
 #: From the clusters of the neighbour graph of the images; few epochs, since flows soon learn the
 #: training images by heart.
 OURS: dict[str, Any] = {
     "flow": "maf",
-    "n_layers": 3,
-    "hidden": (200,),
-    "posterior_hidden": (512,),
-    "pretrain_epochs": 3,
-    "learning_rate": 1e-3,
-    "weight_decay": 1.0,
+    "flow__n_layers": 3,
+    "flow__hidden": (200,),
+    "posterior__hidden": (512,),
+    "training__pretrain_epochs": 3,
+    "training__learning_rate": 1e-3,
+    "training__weight_decay": 1.0,
     "max_epochs": 3,
     "validation_fraction": 0.02,
 }
-QUICK: dict[str, Any] = {"n_layers": 1, "hidden": (8,), "posterior_hidden": (8,), "max_epochs": 1}
+QUICK: dict[str, Any] = {
+    "flow__n_layers": 1,
+    "flow__hidden": (8,),
+    "posterior__hidden": (8,),
+    "max_epochs": 1,
+}
 N_QUICK = 300
 #: Of a fit, on two cores.
 BASELINE_MINUTES, OUR_MINUTES, PAPER_MINUTES = (0.2, 2.5, 1.5), 1.5, 70.0
@@ -212,8 +217,8 @@ def _ours(
             }
         )
 
-    mixture = _mixture(dict(settings) | {"init": clusters}, seed, files)
-    mixture.fit(X, labels if n_labels else None, on_epoch=watch)
+    mixture = _mixture(settings, seed, files)
+    mixture.fit(X, labels if n_labels else None, clusters=clusters, watchers=[watch])
     result = _finish(mixture, split, X, test, files, is_labelled=n_labels > 0)
     return result | {
         "start_accuracy": accuracy(split.train.digits, clusters, n_labels > 0),
@@ -224,9 +229,8 @@ def _ours(
 
 
 def _mixture(settings: Mapping[str, Any], seed: int, files: _Files) -> FlowMixture:
-    return FlowMixture(
-        N_DIGITS, random_state=seed, checkpoint=files.checkpoint, verbose=1, **settings
-    )
+    mixture = FlowMixture(N_DIGITS, random_state=seed, checkpoint=files.checkpoint, verbose=1)
+    return mixture.set_params(**settings)
 
 
 def _logits(split: Split, seed: int) -> tuple[Array, Array]:

@@ -24,25 +24,25 @@ FRESH_ROWS_A_WING = 2000
 #: Section 4.1 of the paper.
 PAPER: dict[str, Any] = PAPER_TRAINING | {
     "flow": "realnvp",
-    "n_layers": 8,
-    "hidden": (8,),
-    "posterior_hidden": (3,),
-    "learning_rate": 1e-3,
-    "batch_size": 512,
+    "flow__n_layers": 8,
+    "flow__hidden": (8,),
+    "posterior__hidden": (3,),
+    "training__learning_rate": 1e-3,
+    "training__batch_size": 512,
     "max_epochs": 400,
 }
 #: Many narrow layers at a large rate that falls, and every row to learn from. Chosen on rows of
 #: other seeds than those that are run.
 DEEPER: dict[str, Any] = {
-    "n_layers": 12,
-    "hidden": (32,),
-    "mixing": "lu",
-    "learning_rate": 1e-2,
-    "learning_rate_schedule": "cosine",
-    "batch_size": 128,
+    "flow__n_layers": 12,
+    "flow__hidden": (32,),
+    "flow__mixing": "lu",
+    "training__learning_rate": 1e-2,
+    "training__learning_rate_schedule": "cosine",
+    "training__batch_size": 128,
     "max_epochs": 60,
     "validation_fraction": 0.0,
-    "patience": None,
+    "training__patience": None,
 }
 
 
@@ -100,7 +100,7 @@ def _fit(case: Case, seed: int, figure: Path | None) -> dict[str, float]:
     X, wing = PINWHEEL.sample(case.rows_a_wing, random_state=seed)
     fresh, fresh_wing = PINWHEEL.sample(FRESH_ROWS_A_WING, random_state=1000 + seed)
     began = time.perf_counter()
-    mixture = FlowMixture(n_components=5, random_state=seed, **case.settings).fit(X)
+    mixture = FlowMixture(n_components=5, random_state=seed).set_params(**case.settings).fit(X)
     seconds = time.perf_counter() - began
     if figure is not None:
         plot(mixture, X, wing, kind="regions").savefig(figure, bbox_inches="tight")

@@ -38,24 +38,24 @@ DRAWN_ROWS = ((0, 1024), (64, 1024))
 #: Section 4.2 of the paper.
 PAPER: dict[str, Any] = PAPER_TRAINING | {
     "flow": "realnvp",
-    "n_layers": 10,
-    "hidden": (8,),
-    "posterior_hidden": (16, 16),
-    "pretrain_epochs": 300,
-    "learning_rate": 1e-3,
-    "batch_size": 128,
+    "flow__n_layers": 10,
+    "flow__hidden": (8,),
+    "posterior__hidden": (16, 16),
+    "training__pretrain_epochs": 300,
+    "training__learning_rate": 1e-3,
+    "training__batch_size": 128,
     "max_epochs": 500,
 }
 #: Chosen on rows of other seeds than those that are run.
 FROM_GRAPH: dict[str, Any] = {
     "flow": "nsf",
-    "n_layers": 6,
+    "flow__n_layers": 6,
     "init": "graph",
-    "learning_rate": 6e-3,
-    "learning_rate_schedule": "cosine",
-    "batch_size": 128,
+    "training__learning_rate": 6e-3,
+    "training__learning_rate_schedule": "cosine",
+    "training__batch_size": 128,
     "max_epochs": 200,
-    "patience": None,
+    "training__patience": None,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper's settings": PAPER,
@@ -63,7 +63,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "our defaults, splines": {"flow": "nsf"},
     "from the graph, splines": FROM_GRAPH,
 }
-QUICK = {"max_epochs": 3, "pretrain_epochs": 2}
+QUICK = {"max_epochs": 3, "training__pretrain_epochs": 2}
 #: Of a fit, on two cores.
 MINUTES, QUICK_MINUTES = 0.2, 0.01
 
@@ -130,7 +130,7 @@ def _fit(
     X, labels = _rows(n_labelled, n_unlabelled, seed)
     fresh, fresh_circle = CIRCLES.sample(FRESH_ROWS_A_CIRCLE, random_state=1000 + seed)
     began = time.perf_counter()
-    mixture = FlowMixture(n_components=2, random_state=seed, **settings)
+    mixture = FlowMixture(n_components=2, random_state=seed).set_params(**settings)
     mixture.fit(X, labels if n_labelled else None)
     seconds = time.perf_counter() - began
     if model is not None:

@@ -1,6 +1,8 @@
 """The flow families by name."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,86 +14,101 @@ from vmonf.flows.mixing import LUMixing, Permutation
 from vmonf.flows.networks import ComponentMLP
 from vmonf.flows.transform import Transform
 from vmonf.flows.whitening import Whitening
+from vmonf.parameters import (
+    ParameterError,
+    Specification,
+    check_choice,
+    check_whole_number,
+    check_widths,
+)
 
-#: The layer of each family, and whether its bijection is a spline.
-FAMILIES: dict[str, tuple[type[Coupling] | type[MaskedAutoregressive], bool]] = {
-    "realnvp": (Coupling, False),
-    "maf": (MaskedAutoregressive, False),
-    "nsf": (Coupling, True),
-    "nsf-ar": (MaskedAutoregressive, True),
-}
 MIXINGS = ("permutation", "lu")
 
 
-def build_flows(
-    family: str,
-    n_components: int,
-    n_features: int,
-    *,
-    n_layers: int,
-    hidden: Sequence[int],
-    n_bins: int = 8,
-    bound: float = 5.0,
-    mixing: str = "permutation",
-    diagonal_whitening: bool = False,
-    identity: bool = True,
-    generator: torch.Generator | None = None,
-) -> ComponentFlows:
-    """Build K fresh flows: each the standard Gaussian until whitened or trained.
+class Family(Specification, ABC):
+    """A family of flows."""
 
-    Layers come in pairs: one takes the features in order, the next in reverse, so that a
-    pair transforms every feature given others; after each pair the features are mixed.
+    @abstractmethod
+    def layers(self, n_components, n_features, generator=None): ...
 
-    Parameters
-    ----------
-    family : {"realnvp", "maf", "nsf", "nsf-ar"}
-    n_components, n_features : int
-    n_layers : int
-        Coupling or autoregressive layers.
-    hidden : sequence of int
-        Hidden widths of each layer's network.
-    n_bins, bound : int, float
-        Of the splines, in units of the whitened data.
-    mixing : {"permutation", "lu"}
-        Between pairs of layers: a fixed random order, or a learned matrix.
-    diagonal_whitening : bool
-        Scale features one by one at the start, instead of by a triangular matrix.
-    identity : bool
-        Start all layers as the identity up to the order of the features. Otherwise their
-        networks are drawn at random, and components that start at the same place differ.
-    generator : torch.Generator, optional
-        Draws initial weights and orders.
 
-    Raises
-    ------
-    ValueError
-        If the family or the mixing has no such name.
-    """
-    if family not in FAMILIES:
-        raise ValueError(f"flow={family!r} is not known: choose one of {', '.join(FAMILIES)}.")
-    if mixing not in MIXINGS:
-        raise ValueError(f"mixing={mixing!r} is not known: choose one of {', '.join(MIXINGS)}.")
-    layer, is_spline = FAMILIES[family]
-    bijection = RationalQuadraticSpline(n_bins, bound) if is_spline else Affine()
-    layers: list[Transform] = []
-    for index in range(n_layers):
-        is_second = index % 2 == 1
-        layers.append(
-            layer(
-                n_components,
-                n_features,
-                bijection,
-                hidden,
-                reverse=is_second,
-                generator=generator,
+@dataclass(frozen=True)
+class RealNVP(Family):
+    n_layers: int = 4
+    hidden: Sequence[int] = (64, 64)
+    mixing: str = "permutation"
+
+    def check(self):
+        check_whole_number("n_layers", self.n_layers, at_least=0)
+        check_widths("hidden", self.hidden)
+        check_choice("mixing", self.mixing, MIXINGS)
+
+    def _layer(self):
+        return Coupling, Affine()
+
+    def layers(self, n_components, n_features, generator=None):
+        layer, bijection = self._layer()
+        layers: list[Transform] = []
+        for index in range(self.n_layers):
+            is_second = index % 2 == 1
+            layers.append(
+                layer(
+                    n_components,
+                    n_features,
+                    bijection,
+                    self.hidden,
+                    reverse=is_second,
+                    generator=generator,
+                )
             )
+            if is_second and index + 1 < self.n_layers and n_features > 1:
+                order = torch.randperm(n_features, generator=generator)
+                if self.mixing == "lu":
+                    layers.append(LUMixing(n_components, order))
+                elif n_features > 2:
+                    layers.append(Permutation(order))
+        return layers
+
+
+@dataclass(frozen=True)
+class MAF(RealNVP):
+    def _layer(self):
+        return MaskedAutoregressive, Affine()
+
+
+@dataclass(frozen=True)
+class NSF(RealNVP):
+    n_bins: int = 8
+    bound: float = 5.0
+    autoregressive: bool = False
+
+    def check(self):
+        super().check()
+        check_whole_number("n_bins", self.n_bins, at_least=2)
+
+    def _layer(self):
+        return MaskedAutoregressive if self.autoregressive else Coupling, RationalQuadraticSpline(
+            self.n_bins, self.bound
         )
-        if is_second and index + 1 < n_layers and n_features > 1:
-            order = torch.randperm(n_features, generator=generator)
-            if mixing == "lu":
-                layers.append(LUMixing(n_components, order))
-            elif n_features > 2:
-                layers.append(Permutation(order))
+
+
+FAMILIES = {"realnvp": RealNVP(), "maf": MAF(), "nsf": NSF(), "nsf-ar": NSF(autoregressive=True)}
+
+
+def family_of(flow):
+    if isinstance(flow, str):
+        if flow not in FAMILIES:
+            raise ParameterError(
+                "flow", f"={flow!r} is not known: choose one of {', '.join(FAMILIES)}."
+            )
+        return FAMILIES[flow]
+    return flow
+
+
+def build_flows(
+    flow, n_components, n_features, *, diagonal_whitening=False, identity=True, generator=None
+):
+    layers = family_of(flow).layers(n_components, n_features, generator)
     if not identity:
         for layer_of_networks in layers:
             for module in layer_of_networks.modules():

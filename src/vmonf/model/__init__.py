@@ -1,15 +1,20 @@
-"""The probability model, in torch alone: log_joint, log_prob, posterior, elbo, sample."""
+"""The probability model, in torch alone: log_joint, log_prob, log_posterior, elbo, sample."""
 
+from vmonf.model.build import build_model
 from vmonf.model.mixture import MixtureModel, Terms, in_parts
-from vmonf.model.posterior import PosteriorNetwork
+from vmonf.model.posterior import POSTERIORS, PosteriorMLP, PosteriorNetwork, posterior_of
 from vmonf.model.sparse import SparseTerms
 from vmonf.model.standardizer import Standardizer
 
 __all__ = [
+    "POSTERIORS",
     "MixtureModel",
+    "PosteriorMLP",
     "PosteriorNetwork",
     "SparseTerms",
     "Standardizer",
     "Terms",
+    "build_model",
     "in_parts",
+    "posterior_of",
 ]

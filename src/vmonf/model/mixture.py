@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from vmonf.flows import ComponentFlows
-from vmonf.model.posterior import PosteriorNetwork
 from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
 
@@ -70,6 +69,12 @@ class Terms(NamedTuple):
         """Log p(x, c) with one component a row: (B,) to (B,)."""
         return self.log_joint.gather(1, component[:, None])[:, 0]
 
+    def non_finite(self) -> list[tuple[int, int, float]]:
+        """Row, component and value of each log p(x, c) that is not finite."""
+        row, component = (~torch.isfinite(self.log_joint)).nonzero(as_tuple=True)
+        values = self.log_joint[row, component]
+        return list(zip(row.tolist(), component.tolist(), values.tolist(), strict=True))
+
     @property
     def gap(self) -> Tensor:
         """Log p(x) - ELBO = KL(q, responsibilities), never negative: shape (B,)."""
@@ -88,8 +93,8 @@ class MixtureModel(nn.Module):
         From the user's units to the model's.
     flows : ComponentFlows
         p(x given c), c = 0..K-1.
-    posterior_network : PosteriorNetwork
-        The logits of q(c given x).
+    posterior_network : torch module
+        From standardised rows (B, D) to the logits (B, K) of q(c given x).
     weights : Tensor of shape (K,)
         Mixing weights p(c): positive; normalised here.
     learn_weights : bool
@@ -109,7 +114,7 @@ class MixtureModel(nn.Module):
         self,
         standardizer: Standardizer,
         flows: ComponentFlows,
-        posterior_network: PosteriorNetwork,
+        posterior_network: nn.Module,
         weights: Tensor,
         *,
         learn_weights: bool = False,
@@ -212,7 +217,7 @@ class MixtureModel(nn.Module):
         """Log p(c given x), exact, from the flows: (B, D) to (B, K)."""
         return self.log_joint(x).log_softmax(dim=-1)
 
-    def posterior(self, x: Tensor, temperature: float | None = None) -> Tensor:
+    def log_posterior(self, x: Tensor, temperature: float | None = None) -> Tensor:
         """Log q(c given x), from the network alone: (B, D) to (B, K).
 
         The temperature is the last of training unless given.

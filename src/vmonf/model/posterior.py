@@ -2,9 +2,60 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from vmonf.parameters import ParameterError, Specification, check_widths
+
+
+@dataclass(frozen=True)
+class PosteriorMLP(Specification):
+    """The posterior as a multilayer perceptron.
+
+    Source: Pires & Figueiredo, "Variational Mixture of Normalizing Flows" (2020), section 3.
+
+    Attributes
+    ----------
+    hidden : sequence of int
+        Widths of the hidden layers.
+    """
+
+    hidden: Sequence[int] = (64, 64)
+
+    def check(self) -> None:
+        """Raise `ParameterError` if a value is refused."""
+        check_widths("hidden", self.hidden)
+
+    def network(
+        self, n_features: int, n_components: int, generator: torch.Generator | None = None
+    ) -> nn.Module:
+        """A fresh network from a standardised row (B, D) to logits (B, K)."""
+        return PosteriorNetwork(n_features, n_components, self.hidden, generator=generator)
+
+
+#: What `posterior` of `FlowMixture` may name.
+POSTERIORS: dict[str, PosteriorMLP] = {"mlp": PosteriorMLP()}
+
+
+def posterior_of(posterior: object) -> PosteriorMLP:
+    """The specification that a name stands for, or the specification itself.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such name, or the object builds no network.
+    """
+    if isinstance(posterior, str) and posterior in POSTERIORS:
+        return POSTERIORS[posterior]
+    if hasattr(posterior, "network") and hasattr(posterior, "get_params"):
+        return posterior  # type: ignore[return-value]
+    raise ParameterError(
+        "posterior",
+        f"={posterior!r} is not known: choose one of {', '.join(POSTERIORS)}, or a "
+        "specification such as PosteriorMLP(hidden=(64, 64)).",
+    )
 
 
 class PosteriorNetwork(nn.Module):

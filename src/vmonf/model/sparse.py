@@ -67,10 +67,14 @@ class SparseTerms(NamedTuple):
         asked = self.pairs.component == component[self.pairs.row]
         return self._by_row(self.pair_log_joint.where(asked, 0.0))
 
-    def log_joint(self) -> Tensor:
-        """Log p(x, c) where it was evaluated, and 0 elsewhere: shape (B, K)."""
-        row, component, _ = self.pairs
-        return torch.zeros_like(self.log_posterior).index_put((row, component), self.pair_log_joint)
+    def non_finite(self) -> list[tuple[int, int, float]]:
+        """Row, component and value of each log p(x, c) of the pairs that is not finite."""
+        bad = ~torch.isfinite(self.pair_log_joint)
+        row, component, values = (
+            part[bad].tolist()
+            for part in (self.pairs.row, self.pairs.component, self.pair_log_joint)
+        )
+        return list(zip(row, component, values, strict=True))
 
     def _by_row(self, values: Tensor) -> Tensor:
         rows = values.new_zeros(len(self.log_posterior))

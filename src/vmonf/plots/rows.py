@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vmonf.inputs import encode_labels
+from vmonf.labels import encode_labels
 from vmonf.plots.style import UNLABELLED, Look, component_looks, drawable, label_looks
 
 if TYPE_CHECKING:

@@ -59,10 +59,10 @@ def plot_training(mixture: FlowMixture) -> Figure:
     """
     check_is_fitted(mixture)
     with house_style():
-        return _draw(mixture) if mixture.history_.get("epoch") else _draw_nothing()
+        return _draw(mixture) if mixture.history_.get("epoch") else _draw_nothing(mixture)
 
 
-def _draw_nothing() -> Figure:
+def _draw_nothing(mixture: FlowMixture) -> Figure:
     figure = new_figure(7.0, 1.6)
     axes = figure.subplots()
     axes.set_axis_off()
@@ -75,7 +75,7 @@ def _draw_nothing() -> Figure:
         va="center",
         color=INK,
     )
-    set_title(figure, "Nothing was trained: the Gaussian mixture was kept.")
+    set_title(figure, str(mixture.verdict_))
     return figure
 
 
@@ -118,7 +118,7 @@ def _draw(mixture: FlowMixture) -> Figure:
         panels[-1].set_xticks(history["epoch"])
     else:
         panels[-1].xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
-    set_title(figure, _what_happened(mixture))
+    set_title(figure, str(mixture.verdict_))
     return figure
 
 
@@ -191,28 +191,4 @@ def _draw_use(axes: Axes, mixture: FlowMixture) -> None:
 
 def _scored(mixture: FlowMixture) -> str:
     """Which rows the history scores."""
-    return "training" if mixture.validation_fraction == 0 else "held-out"
-
-
-def _what_happened(mixture: FlowMixture) -> str:
-    from vmonf.estimator import STANDARD_ERRORS_OF_GAIN  # torch comes with it
-
-    if mixture.validation_fraction == 0:
-        return (
-            f"No rows were held out: the weights of the last epoch, {mixture.best_epoch_}, "
-            "were kept."
-        )
-    gain, error = mixture.gain_, mixture.gain_error_
-    size = f"{abs(gain):.3f} ± {error:.3f} nats per row of held-out log-likelihood"
-    if mixture.best_epoch_ > 0:
-        return (
-            f"The flows gained {size} over the Gaussian mixture: epoch {mixture.best_epoch_} of "
-            f"{mixture.history_['epoch'][-1]} was kept."
-        )
-    if gain > STANDARD_ERRORS_OF_GAIN * error:
-        return "No epoch improved on the Gaussians that training began with: these were kept."
-    if abs(gain) < 5e-4:
-        return "The flows gained nothing on the held-out rows: the Gaussian mixture was kept."
-    if gain < 0:
-        return f"The flows lost {size}: the Gaussian mixture was kept."
-    return f"The flows gained {size}, perhaps by chance: the Gaussian mixture was kept."
+    return "training" if mixture.verdict_.reason == "not judged" else "held-out"

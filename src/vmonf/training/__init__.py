@@ -1,23 +1,23 @@
 """Training of a model: the objective, the schedules, the loop. Knows nothing of files."""
 
-from vmonf.training.config import TrainingConfig
-from vmonf.training.loop import (
-    Progress,
-    Training,
-    TrainingError,
-    TrainingResult,
-)
-from vmonf.training.objective import Objective, Rows
-from vmonf.training.posterior import refine_posterior, warm_up_posterior
+from vmonf.training.loop import Epoch, TrainingError, TrainingLoop, TrainingResult
+from vmonf.training.objective import BOUNDS, Objective, bound_objective
+from vmonf.training.posterior_fits import refine_posterior, warm_up_posterior
+from vmonf.training.schedules import TemperatureSchedule
+from vmonf.training.specification import Training
+from vmonf.training.watcher import Watcher
 
 __all__ = [
+    "BOUNDS",
+    "Epoch",
     "Objective",
-    "Progress",
-    "Rows",
+    "TemperatureSchedule",
     "Training",
-    "TrainingConfig",
     "TrainingError",
+    "TrainingLoop",
     "TrainingResult",
+    "Watcher",
+    "bound_objective",
     "refine_posterior",
     "warm_up_posterior",
 ]

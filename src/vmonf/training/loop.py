@@ -2,25 +2,28 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vmonf.model import MixtureModel, SparseTerms, Terms
-from vmonf.training.config import TrainingConfig
-from vmonf.training.objective import Objective, Rows
-from vmonf.training.schedule import Plateau, TemperatureSchedule
+from vmonf.rows import Rows
+from vmonf.training.objective import Objective
+from vmonf.training.schedules import Plateau, TemperatureSchedule
+from vmonf.training.specification import Training
+from vmonf.training.watcher import Watcher
 
 #: How often a training that meets a value that is not a number goes back to its best
 #: weights, at a tenth of the learning rate, before it gives up.
 MAX_RECOVERIES = 3
 
 
-#: Of a training's state, what are plain numbers.
+#: The plain numbers of a training's state.
 _COUNTERS = (
     "n_steps",
     "best_score",
@@ -36,8 +39,8 @@ class TrainingError(RuntimeError):
 
 
 @dataclass
-class Progress:
-    """What is known at the end of an epoch; a history is a list of these.
+class Epoch:
+    """The record of an epoch; a history is a list of these.
 
     Attributes
     ----------
@@ -70,30 +73,30 @@ class Progress:
 
 @dataclass
 class TrainingResult:
-    """What a training came to.
+    """The result of a training.
 
     Attributes
     ----------
-    history : list of Progress
+    history : list of Epoch
     best_epoch : int
-        Whose weights the model has; 0 is the start.
+        The epoch whose weights the model has; 0 is the start.
     converged : bool
-        Whether it stopped by itself, for want of gain.
+        Whether it stopped because `patience` epochs brought no better held-out log-likelihood.
     interrupted : bool
         Whether Ctrl-C stopped it.
     recoveries : int
         How often it went back to its best weights because of values that were not numbers.
     """
 
-    history: list[Progress] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     converged: bool = False
     interrupted: bool = False
     recoveries: int = 0
 
 
-class Training:
-    """One training of one model. All that changes while it runs stands in `__init__`.
+class TrainingLoop:
+    """One training of one model. Everything that changes while it runs stands in `__init__`.
 
     Parameters
     ----------
@@ -105,59 +108,61 @@ class Training:
         To score after each epoch; without them the rows themselves are scored, and neither
         early stopping nor best weights are used.
     objective : Objective
-    config : TrainingConfig
+    training : Training
+    max_epochs : int
+    temperature : TemperatureSchedule
+        Of the posterior. Nothing is kept as best, and nothing stops, before it has ended.
     generator : torch.Generator
         Draws the batches.
     pretraining : Rows, optional
-        Rows for the epochs before the first: those of `rows` with a label, unless given.
+        Rows whose labelled ones are trained on before the first epoch: `rows`, unless given.
+    pretrain_epochs : int
+        How many epochs that takes.
+    watchers : sequence of Watcher
     """
 
     def __init__(
         self,
         model: MixtureModel,
-        rows: Rows,
-        held_out: Rows | None,
+        rows: Rows[Tensor],
+        held_out: Rows[Tensor] | None,
         objective: Objective,
-        config: TrainingConfig,
+        training: Training,
+        max_epochs: int,
+        temperature: TemperatureSchedule,
         generator: torch.Generator,
-        pretraining: Rows | None = None,
+        pretraining: Rows[Tensor] | None = None,
+        pretrain_epochs: int = 0,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self.model = model
         self.rows = rows
         self.held_out = held_out
         self.pretraining = rows if pretraining is None else pretraining
+        self.pretrain_epochs = pretrain_epochs
         self.objective = objective
-        self.config = config
+        self.training = training
+        self.max_epochs = max_epochs
+        self.temperature = temperature
         self.generator = generator
-        self.temperature = TemperatureSchedule(*config.temperature, config.temperature_epochs)
-        self.plateau = Plateau(config.learning_rate, max(1, (config.patience or 30) // 2))
+        self.watchers = watchers
+        self.plateau = Plateau(training.learning_rate, max(1, (training.patience or 30) // 2))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = self._new_optimizer(config.learning_rate)
+        self.optimizer = self._new_optimizer(training.learning_rate)
         self.average = [p.detach().clone() for p in self.parameters]
         self.n_steps = 0
         self.best_weights = [p.clone() for p in self.average]
         self.best_score = -math.inf
-        self.best_temperature = config.temperature[0]
+        self.best_temperature = temperature.start
         self.epochs_without_gain = 0
         self.epoch = 0
         self.seconds = 0.0
         self.result = TrainingResult()
 
-    def run(
-        self,
-        on_epoch: Callable[[Progress], None] | None = None,
-        on_start: Callable[[], None] | None = None,
-    ) -> TrainingResult:
+    def run(self) -> TrainingResult:
         """Train until done, and leave the model with the best weights.
 
         A training whose state was loaded goes on from there.
-
-        Parameters
-        ----------
-        on_epoch : callable, optional
-            Called after each epoch with its `Progress`.
-        on_start : callable, optional
-            Called before the first epoch, after pretraining; not where a state was loaded.
 
         Raises
         ------
@@ -165,30 +170,30 @@ class Training:
             If the objective is not a number again and again; the model then has the best
             weights so far.
         """
-        began = time.perf_counter() - self.seconds
         try:
+            for watcher in self.watchers:
+                watcher.on_begin(self)
+            began = time.perf_counter() - self.seconds
             if self.epoch == 0:
-                score = -math.inf
-                if self.held_out is not None:
-                    _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
-                self._keep_if_better(0, score, temperature=1.0)
-                self._pretrain()
-                if on_start is not None:
-                    on_start()
-            while self.epoch < self.config.max_epochs and not self.result.converged:
+                self._begin()
+                for watcher in self.watchers:
+                    watcher.on_start(self)
+            while self.epoch < self.max_epochs and not self.result.converged:
                 self.epoch += 1
-                progress = self._epoch(self.epoch, began)
-                if progress is None:
+                record = self._epoch(self.epoch, began)
+                if record is None:
                     continue
-                self.seconds = progress.seconds
-                self.result.history.append(progress)
+                self.seconds = record.seconds
+                self.result.history.append(record)
                 self.result.converged = self._is_done(self.epoch)
-                if on_epoch is not None:
-                    on_epoch(progress)
+                for watcher in self.watchers:
+                    watcher.on_epoch(self)
         except KeyboardInterrupt:
             self.result.interrupted = True
         finally:
             self._restore()
+            for watcher in self.watchers:
+                watcher.on_end(self)
         return self.result
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -219,30 +224,23 @@ class Training:
             setattr(self, name, document[name])
         self.plateau.learning_rate = document["learning_rate"]
         result = dict(document["result"])
-        history = [Progress(**progress) for progress in result.pop("history")]
+        history = [Epoch(**record) for record in result.pop("history")]
         self.result = TrainingResult(history=history, **result)
         self.generator.set_state(tensors["generator"].cpu())
 
-        def of(kind: str) -> dict[str, Tensor]:
-            return {
-                name.removeprefix(f"{kind}."): value
-                for name, value in tensors.items()
-                if name.startswith(f"{kind}.")
-            }
-
-        self.model.load_state_dict(of("model"))
+        self.model.load_state_dict(_named(tensors, "model"))
         for kind in ("average", "best_weights"):
-            saved = of(kind)
+            saved = _named(tensors, kind)
             own = [saved[str(i)].to(p.device) for i, p in enumerate(self.parameters)]
             setattr(self, kind, own)
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in of("optimizer").items():
+        for name, value in _named(tensors, "optimizer").items():
             index, moment = name.split(".")
             moments.setdefault(int(index), {})[moment] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
-    def _epoch(self, epoch: int, began: float) -> Progress | None:
+    def _epoch(self, epoch: int, began: float) -> Epoch | None:
         """One pass over the rows; None if it had to be undone."""
         temperature = self.temperature(epoch - 1)
         learning_rate = self._learning_rate(epoch)
@@ -256,9 +254,9 @@ class Training:
         scored = self.held_out if self.held_out is not None else self.rows
         with self.averaged():
             elbo, log_likelihood, use = summarise(self.model, scored, temperature)
-        if epoch > self.config.temperature_epochs or self.held_out is None:
+        if epoch > self.temperature.n_epochs or self.held_out is None:
             self._keep_if_better(epoch, log_likelihood, temperature)
-        return Progress(
+        return Epoch(
             epoch=epoch,
             elbo=elbo,
             log_likelihood=log_likelihood,
@@ -283,55 +281,53 @@ class Training:
             self._load(live)
             self.model.temperature.fill_(temperature)
 
-    def _pass(self, rows: Rows, temperature: float) -> float:
+    def _pass(self, rows: Rows[Tensor], temperature: float) -> float:
         """One optimiser step a batch; the mean objective."""
-        batch_size = min(self.config.batch_size, rows.n_rows)
-        n_batches = max(1, rows.n_rows // batch_size)
-        order = torch.randperm(rows.n_rows, generator=self.generator).to(rows.x.device)
+        batch_size = self.training.batch_size
         total = torch.zeros((), dtype=torch.float64, device=rows.x.device)
-        # The rows left over by whole batches are spread over them, so that no small batch
-        # takes a step as large as a whole one.
-        for index in order.tensor_split(n_batches):
-            batch = rows.take(index)
-            terms = self._terms(batch, temperature)
-            value = self.objective(terms, batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            (-value).backward()
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
-            if not bool(torch.isfinite(value) & torch.isfinite(norm)):
-                raise FloatingPointError(_describe_non_finite(terms, batch.x))
-            self.optimizer.step()
-            self.n_steps += 1
-            forgotten = 1 - min(self.config.averaging, self.n_steps / (self.n_steps + 10))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], forgotten)
-            total += value.detach()
-        return float(total) / n_batches
+        for batch in rows.batches(batch_size, self.generator):
+            total += self._step(batch, temperature)
+        return float(total) / rows.n_batches(batch_size)
 
-    def _terms(self, batch: Rows, temperature: float) -> Terms | SparseTerms:
-        n_likely = self.config.components_per_row
-        if n_likely is None or n_likely + 1 >= self.model.n_components:
-            return self.model.terms(batch.x, temperature)
-        return self.model.sparse_terms(
-            batch.x, batch.component, n_likely, self.generator, temperature
-        )
+    def _step(self, batch: Rows[Tensor], temperature: float) -> Tensor:
+        """One step of the optimiser, up the objective of a batch; its value."""
+        value, terms = self.objective(self.model, batch, temperature, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        (-value).backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
+        if not bool(torch.isfinite(value) & torch.isfinite(norm)):
+            raise FloatingPointError(_describe_non_finite(terms, batch.x))
+        self.optimizer.step()
+        self.n_steps += 1
+        kept = min(self.training.averaging, self.n_steps / (self.n_steps + 10))
+        get_ema_multi_avg_fn(kept)(self.average, self.parameters, None)
+        return value.detach()
+
+    def _begin(self) -> None:
+        """Score the start, then pretrain."""
+        score = -math.inf
+        if self.held_out is not None:
+            _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
+        self._keep_if_better(0, score, temperature=1.0)
+        self._pretrain()
 
     def _pretrain(self) -> None:
-        labelled = self.pretraining.take(self.pretraining.component >= 0)
+        labelled = self.pretraining.take(self.pretraining.labelled)
         if labelled.n_rows == 0:
             return
-        for _ in range(self.config.pretrain_epochs):
+        for _ in range(self.pretrain_epochs):
             try:
-                self._pass(labelled, self.config.temperature[1])
+                self._pass(labelled, self.temperature.end)
             except FloatingPointError as error:
                 self._recover(error)
                 return
-        if self.config.pretrain_epochs:
+        if self.pretrain_epochs:
             self._restart_average()
 
     def _learning_rate(self, epoch: int) -> float:
-        schedule = self.config.learning_rate_schedule
+        schedule = self.training.learning_rate_schedule
         if schedule == "cosine":
-            share = (epoch - 1) / self.config.max_epochs
+            share = (epoch - 1) / self.max_epochs
             return self.plateau.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
         if schedule == "plateau" and self.held_out is not None:
             return self.plateau.step(self.epochs_without_gain)
@@ -349,10 +345,10 @@ class Training:
 
     def _is_done(self, epoch: int) -> bool:
         return (
-            self.config.patience is not None
+            self.training.patience is not None
             and self.held_out is not None
-            and epoch > self.config.temperature_epochs
-            and self.epochs_without_gain >= self.config.patience
+            and epoch > self.temperature.n_epochs
+            and self.epochs_without_gain >= self.training.patience
         )
 
     def _recover(self, error: FloatingPointError) -> None:
@@ -368,14 +364,14 @@ class Training:
         self._restart_average()
 
     def _new_optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        # Decay draws the networks' weights, and so each flow, to the identity; it has no
-        # business with where a component is and how wide.
+        # Decay draws the networks' weights, and so each flow, to the identity. Where a component
+        # is, and how wide, is left alone.
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         decayed = [p for name, p in named if name.endswith(".weight")]
         others = [p for name, p in named if not name.endswith(".weight")]
         return torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": self.config.weight_decay},
+                {"params": decayed, "weight_decay": self.training.weight_decay},
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=learning_rate,
@@ -398,7 +394,7 @@ class Training:
 
 @torch.no_grad()
 def summarise(
-    model: MixtureModel, rows: Rows, temperature: float
+    model: MixtureModel, rows: Rows[Tensor], temperature: float
 ) -> tuple[float, float, list[float]]:
     """Weighted means over rows: ELBO, log-likelihood and each component's use."""
     sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
@@ -411,18 +407,25 @@ def summarise(
     return elbo, log_likelihood, use
 
 
+def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a kind and a dot, under the rest of their names."""
+    return {
+        name.removeprefix(f"{kind}."): value
+        for name, value in tensors.items()
+        if name.startswith(f"{kind}.")
+    }
+
+
 def _describe_non_finite(terms: Terms | SparseTerms, x: Tensor) -> str:
-    """Name the component of the first bad value, and show its row."""
-    log_joint = terms.log_joint() if isinstance(terms, SparseTerms) else terms.log_joint
-    log_joint = log_joint.detach()
-    bad = ~torch.isfinite(log_joint)
-    if bad.any():
-        row, component = (int(i) for i in bad.nonzero()[0])
+    """Name the component of the first bad value, and show its row; or say that it is q."""
+    bad = terms.non_finite()
+    if bad:
+        row, component, bad_value = min(bad, key=lambda entry: entry[:2])
         values = ", ".join(f"{value:.6g}" for value in x[row, :6].tolist())
         more = ", ..." if x.shape[1] > 6 else ""
         return (
-            f"component {component} gave log p(x, c) = {float(log_joint[row, component])} for "
-            f"the row [{values}{more}], one of {int(bad.sum())} such values in the batch."
+            f"component {component} gave log p(x, c) = {bad_value} for "
+            f"the row [{values}{more}], one of {len(bad)} such values in the batch."
         )
     if not torch.isfinite(terms.log_posterior).all():
         return "the posterior network gave values that are not numbers."

@@ -1,74 +1,161 @@
-"""What is maximised: a value, which knows nothing of batches or optimisers."""
+"""What training maximises: a sum of terms of each row, in nats."""
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
-from vmonf.model import SparseTerms, Terms
-
-Bound = Literal["elbo", "marginal"]
+from vmonf.model import MixtureModel, SparseTerms, Terms
+from vmonf.rows import Rows
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows to train on.
+class Evaluation:
+    """A batch of B rows as the model sees it: what a term of the objective may use.
 
     Attributes
     ----------
-    x : Tensor of shape (n, D)
-        In the user's units.
-    weight : Tensor of shape (n,)
-        How much each row counts, of mean one over all rows.
-    component : Tensor of shape (n,), int64
-        The component a row is known to belong to; -1 where it is not known.
+    model : MixtureModel
+        For terms that evaluate further rows, such as perturbed ones.
+    batch : Rows
+    terms : Terms or SparseTerms
+        log p(x, c) and log q(c given x) of the batch's rows.
+    temperature : float
+        Of the posterior.
+    generator : torch.Generator
+        For terms that draw random numbers; on the CPU.
     """
 
-    x: Tensor
-    weight: Tensor
-    component: Tensor
+    model: MixtureModel
+    batch: Rows[Tensor]
+    terms: Terms | SparseTerms
+    temperature: float
+    generator: torch.Generator
 
-    def take(self, index: Tensor) -> "Rows":
-        """Some of the rows."""
-        return Rows(self.x[index], self.weight[index], self.component[index])
+    @cached_property
+    def has_labels(self) -> bool:
+        """Whether any row of the batch has a label."""
+        return bool(self.batch.labelled.any())
 
-    @property
-    def n_rows(self) -> int:
-        """N."""
-        return len(self.x)
+
+class Term(ABC):
+    """One summand of the objective.
+
+    Attributes
+    ----------
+    takes_sparse_terms : bool
+        Whether it can be computed, or estimated without bias, from a few components a row.
+    """
+
+    takes_sparse_terms = True
+
+    @abstractmethod
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """What each row contributes, in nats: shape (B,)."""
+
+
+class Elbo(Term):
+    """sum_c q(c|x) [log p(x, c) - log q(c|x)] of each row without a label.
+
+    Source: Pires & Figueiredo (2020), equation 6. An estimate without bias, of sparse terms.
+    """
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """See `Term.__call__`."""
+        return _of_unlabelled(evaluation.terms.elbo, evaluation)
+
+
+class Marginal(Term):
+    """log p(x) + sum_c r(c|x) log q(c|x) of each row without a label.
+
+    The responsibilities r are held fixed: the flows follow the exact likelihood, and q follows
+    the flows.
+    """
+
+    takes_sparse_terms = False
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """See `Term.__call__`."""
+        terms = evaluation.terms
+        if isinstance(terms, SparseTerms):
+            raise TypeError("The marginal objective takes every component of every row.")
+        responsibilities = terms.log_responsibilities.detach().exp()
+        value = terms.log_prob + (responsibilities * terms.log_posterior).sum(dim=-1)
+        return _of_unlabelled(value, evaluation)
+
+
+class Labels(Term):
+    """log p(x, y) + log q(y|x) of each row whose label y is known."""
+
+    def __call__(self, evaluation: Evaluation) -> Tensor:
+        """See `Term.__call__`."""
+        terms, component = evaluation.terms, evaluation.batch.component
+        if not evaluation.has_labels:
+            return torch.zeros_like(evaluation.batch.weight)
+        label = component.clamp(min=0)
+        log_posterior = terms.log_posterior.gather(1, label[:, None])[:, 0]
+        return (terms.joint_with(label) + log_posterior).where(component >= 0, 0.0)
+
+
+#: What `objective` of `FlowMixture` may name.
+BOUNDS: dict[str, Term] = {"elbo": Elbo(), "marginal": Marginal()}
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The mean over rows of a bound, with labelled rows' own terms, in nats.
+    """A sum of terms, to be maximised. It evaluates the model on a batch as its terms need it.
 
-    An unlabelled row contributes
-
-    - ``"elbo"``: sum_c q(c|x) [log p(x, c) - log q(c|x)], the paper's objective
-      (Pires & Figueiredo 2020, equation 6);
-    - ``"marginal"``: log p(x) + sum_c r(c|x) log q(c|x), where the responsibilities r are
-      held fixed: the flows follow the exact likelihood, q follows the flows.
-
-    A labelled row contributes log p(x, y) + log q(y|x) in both.
+    Attributes
+    ----------
+    terms : tuple of Term
+    components_per_row : int or None
+        Evaluate each row with at most this many of the components that q thinks likely and one
+        other, see `vmonf.model.sparse`; with every component, if None.
     """
 
-    bound: Bound = "elbo"
+    terms: tuple[Term, ...]
+    components_per_row: int | None = None
 
-    def __call__(self, terms: Terms | SparseTerms, rows: Rows) -> Tensor:
-        """The objective of a batch: a scalar, to be maximised.
+    def __call__(
+        self,
+        model: MixtureModel,
+        batch: Rows[Tensor],
+        temperature: float,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Terms | SparseTerms]:
+        """Evaluate a model on a batch.
 
-        Of sparse terms an estimate, without bias, of the ELBO.
+        Returns
+        -------
+        value : Tensor
+            Weighted mean over rows of the sum of the terms, in nats: a scalar.
+        terms : Terms or SparseTerms
+            What it was computed from.
         """
-        if self.bound == "elbo":
-            value = terms.elbo
+        n_likely = self.components_per_row
+        evaluated: Terms | SparseTerms
+        if n_likely is None or n_likely + 1 >= model.n_components:
+            evaluated = model.terms(batch.x, temperature)
         else:
-            if isinstance(terms, SparseTerms):
-                raise TypeError("The marginal bound takes every component of every row.")
-            responsibilities = terms.log_responsibilities.detach().exp()
-            value = terms.log_prob + (responsibilities * terms.log_posterior).sum(dim=-1)
-        labelled = rows.component >= 0
-        if labelled.any():
-            label = rows.component.clamp(min=0)
-            log_posterior = terms.log_posterior.gather(1, label[:, None])[:, 0]
-            value = (terms.joint_with(label) + log_posterior).where(labelled, value)
-        return (value * rows.weight).mean()
+            evaluated = model.sparse_terms(
+                batch.x, batch.component, n_likely, generator, temperature
+            )
+        return self.value(Evaluation(model, batch, evaluated, temperature, generator)), evaluated
+
+    def value(self, evaluation: Evaluation) -> Tensor:
+        """Weighted mean over rows of the sum of the terms, in nats: a scalar."""
+        of_rows = [term(evaluation) for term in self.terms]
+        return (sum(of_rows[1:], start=of_rows[0]) * evaluation.batch.weight).mean()
+
+
+def bound_objective(bound: str, components_per_row: int | None = None) -> Objective:
+    """The objective of that name in `BOUNDS`, with the term of the labelled rows."""
+    return Objective((BOUNDS[bound], Labels()), components_per_row)
+
+
+def _of_unlabelled(value: Tensor, evaluation: Evaluation) -> Tensor:
+    return value.where(~evaluation.batch.labelled, 0.0) if evaluation.has_labels else value

@@ -6,16 +6,19 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_wine, make_blobs
 from sklearn.mixture import GaussianMixture
 
-from vmonf.start import GaussianStarter, Shrinkage, StartRows, largest_to_largest
+from vmonf.rows import Rows
+from vmonf.start import STARTS, GaussianStarter, Shrinkage, given_centres, largest_to_largest
+
+KMEANS = STARTS["kmeans"]
 
 
 def rows_of(Z, component=None, weight=None, cluster=None):
-    n_rows = len(Z)
-    return StartRows(
+    nowhere = np.full(len(Z), -1)
+    return Rows(
         Z,
-        np.ones(n_rows) if weight is None else weight,
-        np.full(n_rows, -1) if component is None else component,
-        cluster,
+        np.ones(len(Z)) if weight is None else weight,
+        nowhere if component is None else component,
+        nowhere if cluster is None else cluster,
     )
 
 
@@ -35,18 +38,21 @@ def test_without_shrinkage_it_is_scikit_learns_mixture(blobs, random):
     reference = GaussianMixture(
         3, means_init=[Z[y == c].mean(axis=0) for c in range(3)], tol=1e-9, max_iter=500
     ).fit(Z)
-    _, ours = GaussianStarter(3, init=reference.means_, shrinkage=Shrinkage(0.0, 0.0)).fit(
-        rows_of(Z), random
-    )
+    _, ours = GaussianStarter(
+        3, given_centres(reference.means_), shrinkage=Shrinkage(0.0, 0.0)
+    ).fit(rows_of(Z), random)
     assert ours.log_prob(Z).mean() == pytest.approx(reference.score(Z), abs=2e-3)
     np.testing.assert_allclose(ours.means, reference.means_, atol=0.02)
 
 
 def test_infinite_strength_ties_the_covariances(blobs, random):
     Z, _ = blobs
-    _, tied = GaussianStarter(3, shrinkage=Shrinkage(np.inf, 0.0)).fit(rows_of(Z), random)
+    starter = GaussianStarter(3, KMEANS, shrinkage=Shrinkage(np.inf, 0.0))
+    _, tied = starter.fit(rows_of(Z), random)
     np.testing.assert_allclose(tied.covariances[0], tied.covariances[2])
-    _, diagonal = GaussianStarter(3, shrinkage=Shrinkage(np.inf, 1.0)).fit(rows_of(Z), random)
+    _, diagonal = GaussianStarter(3, KMEANS, shrinkage=Shrinkage(np.inf, 1.0)).fit(
+        rows_of(Z), random
+    )
     assert diagonal.covariances[0][0, 1] == 0
 
 
@@ -60,7 +66,7 @@ def test_the_largest_cluster_goes_to_the_largest_weight():
 
 def test_log_prob_is_scipys(blobs, random):
     Z, _ = blobs
-    _, start = GaussianStarter(3).fit(rows_of(Z), random)
+    _, start = GaussianStarter(3, KMEANS).fit(rows_of(Z), random)
     joint = [
         np.log(weight) + multivariate_normal(mean, covariance).logpdf(Z)
         for weight, mean, covariance in zip(
@@ -75,7 +81,7 @@ def test_cross_validated_shrinkage_beats_every_covariance_type_on_a_small_table(
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     order = random.permutation(len(Z))
     train, test = Z[order[:90]], Z[order[90:]]
-    _, start = GaussianStarter(3, np.full(3, 1 / 3)).fit(rows_of(train), random)
+    _, start = GaussianStarter(3, KMEANS, np.full(3, 1 / 3)).fit(rows_of(train), random)
     best = max(
         GaussianMixture(3, covariance_type=kind, random_state=0).fit(train).score(test)
         for kind in ("full", "tied", "diag", "spherical")
@@ -87,7 +93,7 @@ def test_labelled_rows_keep_their_component(blobs, random):
     Z, y = blobs
     component = np.full(len(y), -1)
     component[:40] = (y[:40] + 1) % 3
-    _, start = GaussianStarter(3).fit(rows_of(Z, component), random)
+    _, start = GaussianStarter(3, KMEANS).fit(rows_of(Z, component), random)
     assigned = start.log_joint(Z).argmax(axis=1)
     assert (assigned == (y + 1) % 3).mean() > 0.97
 
@@ -95,7 +101,7 @@ def test_labelled_rows_keep_their_component(blobs, random):
 def test_components_without_labels_find_the_rest(blobs, random):
     Z, y = blobs
     component = np.where((y == 2) & (np.arange(len(y)) % 5 == 0), 0, -1)
-    _, start = GaussianStarter(3).fit(rows_of(Z, component), random)
+    _, start = GaussianStarter(3, KMEANS).fit(rows_of(Z, component), random)
     assigned = start.log_joint(Z).argmax(axis=1)
     assert (assigned[y == 2] == 0).mean() > 0.95
     assert len(np.unique(assigned)) == 3
@@ -103,17 +109,17 @@ def test_components_without_labels_find_the_rest(blobs, random):
 
 def test_the_first_clusters_can_be_given(blobs, random):
     Z, y = blobs
-    clusters, _ = GaussianStarter(3).fit(rows_of(Z, cluster=(y + 1) % 3), random)
+    clusters, _ = GaussianStarter(3, KMEANS).fit(rows_of(Z, cluster=(y + 1) % 3), random)
     for c in range(3):
         np.testing.assert_allclose(clusters.means[c], Z[(y + 1) % 3 == c].mean(axis=0))
 
 
 def test_weights_are_fixed_or_estimated(blobs, random):
     Z, _ = blobs
-    _, estimated = GaussianStarter(3).fit(rows_of(Z), random)
+    _, estimated = GaussianStarter(3, KMEANS).fit(rows_of(Z), random)
     np.testing.assert_allclose(sorted(estimated.weights), [1 / 6, 1 / 3, 1 / 2], atol=0.02)
     fixed = np.array([0.2, 0.2, 0.6])
-    _, given = GaussianStarter(3, fixed).fit(rows_of(Z), random)
+    _, given = GaussianStarter(3, KMEANS, fixed).fit(rows_of(Z), random)
     np.testing.assert_array_equal(given.weights, fixed)
     assigned = given.log_joint(Z).argmax(axis=1)
     assert np.bincount(assigned).argmax() == 2
@@ -122,7 +128,7 @@ def test_weights_are_fixed_or_estimated(blobs, random):
 def test_a_weight_of_two_is_two_rows(blobs):
     Z, _ = blobs
     centres = Z[:3]
-    starter = GaussianStarter(3, init=centres, shrinkage=Shrinkage(1.0, 0.1))
+    starter = GaussianStarter(3, given_centres(centres), shrinkage=Shrinkage(1.0, 0.1))
     weight = np.random.default_rng(0).integers(1, 3, len(Z))
     _, weighted = starter.fit(rows_of(Z, weight=weight.astype(float)), np.random.default_rng(0))
     _, repeated = starter.fit(rows_of(np.repeat(Z, weight, axis=0)), np.random.default_rng(0))
@@ -132,28 +138,28 @@ def test_a_weight_of_two_is_two_rows(blobs):
 
 def test_many_features_have_diagonal_covariances(random):
     Z = random.normal(size=(60, 300))
-    _, start = GaussianStarter(2).fit(rows_of(Z), random)
+    _, start = GaussianStarter(2, KMEANS).fit(rows_of(Z), random)
     assert start.covariances.shape == (2, 300)
     assert np.isfinite(start.log_prob(Z)).all()
 
 
 def test_fewer_rows_than_features_work(random):
     Z = random.normal(size=(15, 30))
-    _, start = GaussianStarter(2).fit(rows_of(Z), random)
+    _, start = GaussianStarter(2, KMEANS).fit(rows_of(Z), random)
     assert np.isfinite(start.log_prob(Z)).all()
 
 
 def test_a_large_table_is_subsampled_with_its_labels_and_its_rest(random, monkeypatch):
-    import vmonf.start
+    from vmonf.start import gaussian_mixture
 
-    monkeypatch.setattr(vmonf.start, "MAX_ROWS", 300)
+    monkeypatch.setattr(gaussian_mixture, "MAX_ROWS", 300)
     Z, y = make_blobs(3000, centers=[[-4, 0], [4, 0], [0, 6]], random_state=0)
     component = np.where(y < 2, y, -1)  # two thirds are labelled, the last cluster is not
     rows = rows_of(Z, component)
-    kept = vmonf.start._subsample(rows, random)
+    kept = gaussian_mixture._subsample(rows, random)
     assert len(set(kept)) == 300
     assert (component[kept] >= 0).sum() == 150
-    starter = GaussianStarter(3)
+    starter = GaussianStarter(3, KMEANS)
     _, start = starter.fit(rows, random)
     assert (start.log_joint(Z).argmax(axis=1) == y).mean() > 0.95
     assert starter.refit(rows, start) is start
@@ -161,7 +167,7 @@ def test_a_large_table_is_subsampled_with_its_labels_and_its_rest(random, monkey
 
 def test_refitting_goes_on_from_the_mixture_it_is_given(blobs, random):
     Z, _ = blobs
-    starter = GaussianStarter(3)
+    starter = GaussianStarter(3, KMEANS)
     _, start = starter.fit(rows_of(Z[::2]), random)
     again = starter.refit(rows_of(Z), start)
     assert again.log_prob(Z).mean() >= start.log_prob(Z).mean() - 1e-3
@@ -173,7 +179,9 @@ def test_refitting_goes_on_from_the_mixture_it_is_given(blobs, random):
 def test_a_component_that_no_row_is_near_joins_the_others(random, shrinkage):
     Z = random.normal(size=(2000, 2))
     centres = np.array([[0.0, 0.0], [1.0, 1.0], [50.0, 50.0]])
-    _, start = GaussianStarter(3, init=centres, shrinkage=shrinkage).fit(rows_of(Z), random)
+    _, start = GaussianStarter(3, given_centres(centres), shrinkage=shrinkage).fit(
+        rows_of(Z), random
+    )
     assert np.isfinite(start.log_prob(Z)).all()
     assert (np.abs(start.means) < 3).all()
 
@@ -182,7 +190,7 @@ def test_without_clusters_every_component_is_the_gaussian_of_all_rows(blobs, ran
     Z, y = blobs
     weight = np.linspace(0.5, 1.5, len(Z))
     labelled = np.where(np.arange(len(Z)) < 20, y, -1)
-    starter = GaussianStarter(3, init="none", shrinkage=Shrinkage(0.0, 0.0))
+    starter = GaussianStarter(3, STARTS["none"], shrinkage=Shrinkage(0.0, 0.0))
     clusters, mixture = starter.fit(rows_of(Z, labelled, weight), random)
     for start in (clusters, mixture, starter.refit(rows_of(Z, labelled, weight), mixture)):
         for c in range(3):

@@ -1,4 +1,4 @@
-"""Schedules: functions of the epoch alone, or of the held-out score."""
+"""Schedules of the temperature and of the learning rate."""
 
 from dataclasses import dataclass
 

@@ -1,31 +1,32 @@
-"""The Gaussian mixture that every fit starts from.
+"""From clusters to the Gaussian mixture that every fit starts from.
 
 A mixture of flows overfits a small table by hundreds of nats where a Gaussian mixture
-does not. So a fresh model is a Gaussian mixture, and a careful one: expectation
-maximisation with covariances shrunk as much as cross-validation asks for. numpy only.
+does not. So a fresh model is a Gaussian mixture, fitted by expectation maximisation with
+covariances that are shrunk as much as cross-validation asks for.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from vmonf.gaussians import FEWEST_ROWS, Moments, log_joint, normalise
+from vmonf.model.build import FULL_COVARIANCE_LIMIT
+from vmonf.rows import Rows
+from vmonf.start.centres import nearest
+from vmonf.start.gaussians import FEWEST_ROWS, Moments, log_joint, moments_of, normalise
+from vmonf.start.starts import Start, largest_to_largest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    ArrayRows = Rows[NDArray[Any]]
 
-#: Beyond this many features covariances are diagonal: a triangular whitening would cost
-#: more at every step than the flow's own layers.
-FULL_COVARIANCE_LIMIT = 256
 #: Rows seen by the start; a fit of more draws these many at random.
 MAX_ROWS = 50_000
 #: Rows seen by cross-validation.
@@ -85,65 +86,29 @@ class GaussianStart:
 
 
 @dataclass(frozen=True)
-class StartRows:
-    """Rows to start from, in standardised units.
-
-    Attributes
-    ----------
-    Z : array of shape (n, D)
-    weight : array of shape (n,)
-    component : int array of shape (n,)
-        The component a row is known to belong to; -1 where it is not known.
-    cluster : int array of shape (n,) or None
-        The cluster a row is first put in, where the user says so; -1 where it is open.
-    """
-
-    Z: Array
-    weight: Array
-    component: IntArray
-    cluster: IntArray | None
-
-    def take(self, index: IntArray) -> StartRows:
-        """Some of the rows."""
-        return StartRows(
-            self.Z[index],
-            self.weight[index],
-            self.component[index],
-            None if self.cluster is None else self.cluster[index],
-        )
-
-    @property
-    def labelled(self) -> NDArray[np.bool_]:
-        """Which rows have a label: shape (n,)."""
-        return self.component >= 0
-
-
-@dataclass(frozen=True)
 class GaussianStarter:
-    """Fits the start of a mixture of K flows.
+    """Fits the Gaussian mixture that a mixture of K flows starts from.
 
     Parameters
     ----------
     n_components : int
+    start : Start
+        Puts those rows in clusters that are in none yet.
     weights : array of shape (K,) or None
         Fixed mixing weights, or None to estimate them.
-    init : {"kmeans", "random", "none"} or array of shape (K, D)
-        How rows that are in no cluster yet are first put in one: by k-means, or by the
-        nearest of K random rows or of the given centres. "none" makes no clusters: every
-        component is the Gaussian of all rows.
     shrinkage : Shrinkage, optional
         Chosen by cross-validation unless given.
     """
 
     n_components: int
+    start: Start
     weights: Array | None = None
-    init: str | Array = "kmeans"
     shrinkage: Shrinkage | None = None
 
     def fit(
-        self, rows: StartRows, random: np.random.Generator
+        self, rows: ArrayRows, random: np.random.Generator
     ) -> tuple[GaussianStart, GaussianStart]:
-        """Fit to rows; labelled ones keep their component.
+        """Fit to rows in standardised units; labelled ones keep their component.
 
         Returns
         -------
@@ -152,9 +117,9 @@ class GaussianStarter:
         mixture : GaussianStart
             What expectation maximisation makes of them.
         """
-        if len(rows.Z) > MAX_ROWS:
+        if rows.n_rows > MAX_ROWS:
             rows = rows.take(_subsample(rows, random))
-        if self._makes_no_clusters:
+        if not self.start.informed:
             everyone = self._of_all(rows, random)
             return everyone, everyone
         with _threads_for(rows):
@@ -166,14 +131,14 @@ class GaussianStarter:
             complete = weight.any(axis=0).all()
             return self._gaussians(first, shrinkage) if complete else mixture, mixture
 
-    def refit(self, rows: StartRows, mixture: GaussianStart) -> GaussianStart:
+    def refit(self, rows: ArrayRows, mixture: GaussianStart) -> GaussianStart:
         """Go on with expectation maximisation from a mixture, on other rows.
 
         Beyond `MAX_ROWS` rows there is nothing to gain, and the mixture is returned as it is.
         """
-        if len(rows.Z) > MAX_ROWS:
+        if rows.n_rows > MAX_ROWS:
             return mixture
-        if self._makes_no_clusters:
+        if not self.start.informed:
             return self._of_all(rows, np.random.default_rng(0))  # shrinkage is given by now
         with _threads_for(rows):
             _, weight = _expect(rows, mixture)
@@ -183,15 +148,12 @@ class GaussianStarter:
         """Whether a component has rows enough for its covariance to need no help."""
         return n_rows >= AMPLE_ROWS * self.n_components * n_features
 
-    @property
-    def _makes_no_clusters(self) -> bool:
-        return isinstance(self.init, str) and self.init == "none"
-
-    def _of_all(self, rows: StartRows, random: np.random.Generator) -> GaussianStart:
-        """K times the Gaussian of all rows."""
+    def _of_all(self, rows: ArrayRows, random: np.random.Generator) -> GaussianStart:
+        """K times the Gaussian of all rows, whatever their labels."""
         n_components = self.n_components
-        unlabelled = StartRows(rows.Z, rows.weight, np.full_like(rows.component, -1), None)
-        one, _ = GaussianStarter(1, shrinkage=self.shrinkage).fit(unlabelled, random)
+        nowhere = np.full_like(rows.component, -1)
+        unlabelled = Rows(rows.x, rows.weight, nowhere, nowhere)
+        one, _ = GaussianStarter(1, _ONE_CLUSTER, shrinkage=self.shrinkage).fit(unlabelled, random)
         weights = np.full(n_components, 1 / n_components) if self.weights is None else self.weights
         return GaussianStart(
             one.means.repeat(n_components, axis=0),
@@ -200,14 +162,14 @@ class GaussianStarter:
             one.shrinkage,
         )
 
-    def _choose_shrinkage(self, rows: StartRows, random: np.random.Generator) -> Shrinkage:
-        n_rows, n_features = rows.Z.shape
+    def _choose_shrinkage(self, rows: ArrayRows, random: np.random.Generator) -> Shrinkage:
+        n_rows, n_features = rows.x.shape
         if self.is_ample(n_rows, n_features):
             return Shrinkage(strength=0.0, diagonal_share=0.0)
         if n_rows < 4 * self.n_components:  # too few to hold any out: lean on the pooled one
             return Shrinkage(strength=float(n_features), diagonal_share=0.5)
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
-        # Fewer splits where one is dear.
+        # Fewer splits where each is expensive.
         n_folds = 5 if n_features <= 32 else 3
         fold_of = np.arange(len(chosen)) % n_folds
         folds = []
@@ -220,7 +182,7 @@ class GaussianStarter:
 
         def held_out(shrinkage: Shrinkage) -> float:
             log_prob = [
-                self._maximise(train, first, shrinkage).log_prob(test.Z)
+                self._maximise(train, first, shrinkage).log_prob(test.x)
                 for train, first, test in folds
             ]
             return _trimmed_mean(np.concatenate(log_prob), test_weight)
@@ -241,16 +203,14 @@ class GaussianStarter:
                     best = max(candidates, key=scores.__getitem__)
         return max(scores, key=scores.__getitem__)
 
-    def _first_weight(self, rows: StartRows, random: np.random.Generator) -> Array:
+    def _first_weight(self, rows: ArrayRows, random: np.random.Generator) -> Array:
         """Weight of each row in each first cluster (K, n); a row without any is not used yet."""
-        cluster = rows.component
-        if rows.cluster is not None:
-            cluster = np.where(rows.labelled, cluster, rows.cluster)
+        cluster = np.where(rows.labelled, rows.component, rows.cluster)
         known = cluster >= 0
         if not known.any():
             cluster = self._cluster(rows, random)
         elif len(np.unique(cluster[known])) < self.n_components:
-            beside = _nearest(rows.Z, self._centres_beside(rows, cluster, random))
+            beside = nearest(rows.x, self._centres_beside(rows, cluster, random))
             cluster = np.where(known, cluster, beside)
         # else the known rows alone say where each component is
         used = np.flatnonzero(cluster >= 0)
@@ -258,46 +218,38 @@ class GaussianStarter:
         first[cluster[used], used] = rows.weight[used]
         return first
 
-    def _cluster(self, rows: StartRows, random: np.random.Generator) -> IntArray:
-        Z = rows.Z
-        if not isinstance(self.init, str):
-            return _nearest(Z, self.init)
-        if self.init == "kmeans":
-            seed = int(random.integers(np.iinfo(np.int32).max))
-            kmeans = KMeans(self.n_components, n_init=4, random_state=seed)
-            labels = kmeans.fit(Z, sample_weight=rows.weight).labels_
-            cluster: IntArray = labels.astype(np.int64)
-        else:
-            cluster = _nearest(Z, Z[random.choice(len(Z), self.n_components, replace=False)])
-        if self.weights is not None:
+    def _cluster(self, rows: ArrayRows, random: np.random.Generator) -> IntArray:
+        seed = int(random.integers(np.iinfo(np.int32).max))
+        cluster = self.start.cluster(rows, self.n_components, seed)
+        if self.weights is not None and self.start.centres is None:
             cluster = largest_to_largest(cluster, rows.weight, self.weights)
         return cluster
 
     def _centres_beside(
-        self, rows: StartRows, cluster: IntArray, random: np.random.Generator
+        self, rows: ArrayRows, cluster: IntArray, random: np.random.Generator
     ) -> Array:
         """Means of the known clusters, and for the others rows far from them, as in k-means++.
 
         Centres that the user gave are taken for the others instead.
         """
         known = np.unique(cluster[cluster >= 0])
-        centres = np.zeros((self.n_components, rows.Z.shape[1]))
-        distances = np.full(len(rows.Z), np.inf)
+        centres = np.zeros((self.n_components, rows.x.shape[1]))
+        distances = np.full(rows.n_rows, np.inf)
         for c in (*known, *np.setdiff1d(np.arange(self.n_components), known)):
             members = cluster == c
             if members.any():
-                centres[c] = np.average(rows.Z[members], axis=0, weights=rows.weight[members])
-            elif not isinstance(self.init, str):
-                centres[c] = self.init[c]
+                centres[c] = np.average(rows.x[members], axis=0, weights=rows.weight[members])
+            elif self.start.centres is not None:
+                centres[c] = self.start.centres[c]
             else:
                 chances = distances * rows.weight * (cluster < 0)
                 if not chances.sum() > 0:
                     chances = rows.weight
-                centres[c] = rows.Z[random.choice(len(rows.Z), p=chances / chances.sum())]
-            distances = np.minimum(distances, np.square(rows.Z - centres[c]).sum(axis=1))
+                centres[c] = rows.x[random.choice(rows.n_rows, p=chances / chances.sum())]
+            distances = np.minimum(distances, np.square(rows.x - centres[c]).sum(axis=1))
         return centres
 
-    def _maximise(self, rows: StartRows, first: Moments, shrinkage: Shrinkage) -> GaussianStart:
+    def _maximise(self, rows: ArrayRows, first: Moments, shrinkage: Shrinkage) -> GaussianStart:
         """Expectation maximisation; labelled rows keep their component."""
         fitted = self._gaussians(first, shrinkage)
         previous = -math.inf
@@ -331,37 +283,31 @@ class GaussianStarter:
         )
 
 
-def largest_to_largest(cluster: IntArray, weight: Array, component_weights: Array) -> IntArray:
-    """Number clusters so that the largest is the component of the largest weight; -1 stays."""
-    inside = cluster >= 0
-    n_components = len(component_weights)
-    sizes = np.bincount(cluster[inside], weights=weight[inside], minlength=n_components)
-    component = np.empty(n_components, dtype=np.int64)
-    component[np.argsort(-sizes, kind="stable")] = np.argsort(-component_weights, kind="stable")
-    return np.where(inside, component[cluster], -1)
+#: All rows in one cluster.
+_ONE_CLUSTER = Start(lambda rows, n_components, seed: np.zeros(rows.n_rows, dtype=np.int64))
 
 
-def _expect(rows: StartRows, mixture: GaussianStart) -> tuple[Array, Array]:
+def _expect(rows: ArrayRows, mixture: GaussianStart) -> tuple[Array, Array]:
     """Log density of each row (n,), and its weight in each component (K, n)."""
-    log_prob, weight = normalise(mixture.log_joint(rows.Z).T, rows.weight)
+    log_prob, weight = normalise(mixture.log_joint(rows.x).T, rows.weight)
     labelled = np.flatnonzero(rows.labelled)
     weight[:, labelled] = 0.0
     weight[rows.component[labelled], labelled] = rows.weight[labelled]
     return log_prob, weight
 
 
-def _moments(rows: StartRows, weight: Array) -> Moments:
-    return Moments.of(rows.Z, weight, diagonal=rows.Z.shape[1] > FULL_COVARIANCE_LIMIT)
+def _moments(rows: ArrayRows, weight: Array) -> Moments:
+    return moments_of(rows.x, weight, diagonal=rows.x.shape[1] > FULL_COVARIANCE_LIMIT)
 
 
-def _threads_for(rows: StartRows) -> threadpool_limits:
+def _threads_for(rows: ArrayRows) -> threadpool_limits:
     """One thread for products of small matrices, where a second one brings nothing or stalls."""
-    return threadpool_limits(1 if rows.Z.shape[1] <= 64 else None)
+    return threadpool_limits(1 if rows.x.shape[1] <= 64 else None)
 
 
-def _subsample(rows: StartRows, random: np.random.Generator) -> IntArray:
-    """Which `MAX_ROWS` rows to keep: labels are few and dear, yet not all there is."""
-    order = random.permutation(len(rows.Z))
+def _subsample(rows: ArrayRows, random: np.random.Generator) -> IntArray:
+    """Which `MAX_ROWS` rows to keep: at most half of them labelled, where there are others."""
+    order = random.permutation(rows.n_rows)
     labelled = rows.labelled[order]
     n_labelled = min(int(labelled.sum()), MAX_ROWS // 2)
     n_others = min(int((~labelled).sum()), MAX_ROWS - n_labelled)
@@ -375,9 +321,3 @@ def _trimmed_mean(values: Array, weight: Array) -> float:
     order = np.argsort(values, kind="stable")
     kept = order[np.cumsum(weight[order]) > TRIMMED_SHARE * weight.sum()]
     return float(np.average(values[kept], weights=weight[kept]))
-
-
-def _nearest(Z: Array, centres: Array) -> IntArray:
-    distances: Array = np.square(centres).sum(axis=1) - 2 * Z @ centres.T
-    nearest: IntArray = distances.argmin(axis=1).astype(np.int64)
-    return nearest

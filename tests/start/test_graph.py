@@ -6,10 +6,10 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris, make_blobs, make_moons
 from sklearn.semi_supervised import LabelSpreading
 
-from vmonf import graph
 from vmonf.data import TwoCircles
-from vmonf.graph import graph_clusters
 from vmonf.metrics import clustering_accuracy
+from vmonf.start import graph
+from vmonf.start.graph import graph_clusters
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal
 
-import vmonf.gaussians
-from vmonf.gaussians import Moments, log_joint, normalise
+import vmonf.start.gaussians
+from vmonf.start.gaussians import log_joint, moments_of, normalise
 
 #: Components and features: one product for all, the same for one component, one for each.
 SHAPES = [(6, 3), (1, 1), (2, 5)]
@@ -21,7 +21,7 @@ def random():
 
 @pytest.fixture(autouse=True)
 def _several_blocks(monkeypatch):
-    monkeypatch.setattr(vmonf.gaussians, "BLOCK_SIZE", 100)
+    monkeypatch.setattr(vmonf.start.gaussians, "BLOCK_SIZE", 100)
 
 
 def rows_around(random, n_components, n_features, far):
@@ -58,7 +58,7 @@ def test_moments_are_numpys(random, n_components, n_features, far, diagonal):
     weight = random.random((n_components, 300)) * (
         np.arange(n_components)[:, None] == np.arange(300) % n_components
     )
-    moments = Moments.of(Z, weight, diagonal=diagonal)
+    moments = moments_of(Z, weight, diagonal=diagonal)
     for c in range(n_components):
         covariance = np.atleast_2d(np.cov(Z, rowvar=False, aweights=weight[c], ddof=0))
         np.testing.assert_allclose(moments.counts[c], weight[c].sum())
@@ -76,7 +76,7 @@ def test_a_component_without_rows_is_at_the_mean_of_all(random, n_components):
     Z = random.normal(size=(50, 3))
     weight = np.zeros((n_components, 50))
     weight[0], weight[1] = 1.0, 1e-200
-    moments = Moments.of(Z, weight, diagonal=False)
+    moments = moments_of(Z, weight, diagonal=False)
     np.testing.assert_allclose(moments.means, np.tile(Z.mean(axis=0), (n_components, 1)))
     assert (moments.scatters[1:] < 1e-190).all()
 
@@ -98,8 +98,8 @@ def test_memory_is_that_of_the_result(random, monkeypatch, n_components, n_featu
     covariances = np.tile(np.eye(n_features), (n_components, 1, 1))
     tracemalloc.start()
     joint = log_joint(Z, weights, np.zeros((n_components, n_features)), covariances)
-    Moments.of(Z, normalise(joint)[1], diagonal=False)
+    moments_of(Z, normalise(joint)[1], diagonal=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < joint.nbytes + 4 * 8 * vmonf.gaussians.BLOCK_SIZE + 1e6
+    assert peak < joint.nbytes + 4 * 8 * vmonf.start.gaussians.BLOCK_SIZE + 1e6
     assert peak < 0.5 * n_components * Z.nbytes

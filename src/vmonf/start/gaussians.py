@@ -1,4 +1,4 @@
-"""K Gaussians side by side: densities, responsibilities and moments of rows. numpy only.
+"""K Gaussians side by side: densities, responsibilities and moments of rows.
 
 Arrays are (K, n): components, rows. Where components are many and features few, all of them
 are one matrix product with the products of every two features; else each is work enough for
@@ -53,50 +53,48 @@ class Moments:
     means: Array
     scatters: Array
 
-    @classmethod
-    def of(cls, Z: Array, weight: Array, *, diagonal: bool) -> Moments:
-        """Of rows.
 
-        Parameters
-        ----------
-        Z : array of shape (n, D)
-            In standardised units.
-        weight : array of shape (K, n)
-            Of each row in each component; not negative.
-        diagonal : bool
-            Whether squares are enough.
-        """
-        n_components, n_features = len(weight), Z.shape[1]
-        together = _together(n_components, n_features, diagonal=diagonal)
-        if together:
-            first, second = _pairs(n_features, diagonal=diagonal)
-            totals = np.zeros((n_components, len(first) + n_features + 1))
-            for block, z in _blocks(Z, len(first)):
-                totals += weight[:, block] @ _terms(z, first, second).T
-            products, sums, counts = np.split(totals, [len(first), -1], axis=1)
+def moments_of(Z: Array, weight: Array, *, diagonal: bool) -> Moments:
+    """Moments of rows in each component.
+
+    Parameters
+    ----------
+    Z : array of shape (n, D)
+        In standardised units.
+    weight : array of shape (K, n)
+        Of each row in each component; not negative.
+    diagonal : bool
+        Whether squares are enough.
+    """
+    n_components, n_features = len(weight), Z.shape[1]
+    together = _together(n_components, n_features, diagonal=diagonal)
+    if together:
+        first, second = _pairs(n_features, diagonal=diagonal)
+        totals = np.zeros((n_components, len(first) + n_features + 1))
+        for block, z in _blocks(Z, len(first)):
+            totals += weight[:, block] @ _terms(z, first, second).T
+        products, sums, counts = np.split(totals, [len(first), -1], axis=1)
+    else:
+        sums, counts = weight @ Z, weight.sum(axis=1, keepdims=True)
+    empty = counts < FEWEST_ROWS
+    means = np.where(empty, sums.sum(axis=0) / counts.sum(), sums / np.maximum(counts, FEWEST_ROWS))
+    scatters = np.zeros(means.shape if diagonal else (*means.shape, n_features))
+    alone = np.arange(n_components)
+    if together:
+        products -= sums[:, first] * means[:, second]
+        if diagonal:
+            scatters = products
         else:
-            sums, counts = weight @ Z, weight.sum(axis=1, keepdims=True)
-        empty = counts < FEWEST_ROWS
-        means = np.where(
-            empty, sums.sum(axis=0) / counts.sum(), sums / np.maximum(counts, FEWEST_ROWS)
-        )
-        scatters = np.zeros(means.shape if diagonal else (*means.shape, n_features))
-        alone = np.arange(n_components)
-        if together:
-            products -= sums[:, first] * means[:, second]
-            if diagonal:
-                scatters = products
-            else:
-                scatters[:, first, second] = scatters[:, second, first] = products
-            alone = np.flatnonzero(_far(means) | empty[:, 0])
-            scatters[alone] = 0.0
-        for block, z in _blocks(Z, n_features) if len(alone) else ():
-            for c in alone:
-                share = z - means[c, :, None]
-                share *= np.sqrt(weight[c, block])
-                # numpy sees that the product is symmetric, and does half the work.
-                scatters[c] += np.square(share).sum(axis=1) if diagonal else share @ share.T
-        return cls(counts[:, 0], means, scatters)
+            scatters[:, first, second] = scatters[:, second, first] = products
+        alone = np.flatnonzero(_far(means) | empty[:, 0])
+        scatters[alone] = 0.0
+    for block, z in _blocks(Z, n_features) if len(alone) else ():
+        for c in alone:
+            share = z - means[c, :, None]
+            share *= np.sqrt(weight[c, block])
+            # numpy sees that the product is symmetric, and does half the work.
+            scatters[c] += np.square(share).sum(axis=1) if diagonal else share @ share.T
+    return Moments(counts[:, 0], means, scatters)
 
 
 def log_joint(Z: Array, weights: Array, means: Array, covariances: Array) -> Array:

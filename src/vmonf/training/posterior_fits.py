@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vmonf.model import MixtureModel, Terms, in_parts
-from vmonf.training.objective import Objective, Rows
+from vmonf.rows import Rows, concatenated, unlabelled_rows
+from vmonf.training.objective import Evaluation, bound_objective
 
 WARM_UP_STEPS = 200
 WARM_UP_LEARNING_RATE = 1e-2
@@ -15,39 +16,40 @@ REFINEMENT_STEPS = 300
 REFINEMENT_LEARNING_RATE = 3e-3
 #: How many rows, and as many samples, the refinement sees.
 REFINEMENT_ROWS = 4096
-#: Beyond so many features samples may be dear: an autoregressive flow takes a pass for each.
+#: Beyond this many features samples may be expensive: an autoregressive flow takes a pass of its
+#: network for each feature.
 REFINEMENT_MAX_FEATURES = 64
-#: A component this far below a row's best, in nats, is as good as excluded: deeper values say
-#: nothing more, and their gradients drown the others.
+#: A component this far below a row's best, in nats, has practically no responsibility. Deeper
+#: values carry no information, and their gradients would dominate the others.
 DEEPEST = 50.0
 BATCH_SIZE = 512
 
 
-def warm_up_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator) -> None:
+def warm_up_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.Generator) -> None:
     """Fit q to the responsibilities of fresh flows, and to the labels, by cross-entropy."""
     chosen = torch.randperm(rows.n_rows, generator=generator)[:WARM_UP_ROWS]
     seen = rows.take(chosen.to(rows.x.device))
     target = in_parts(model.log_responsibilities, seen.x, model.rows_at_once).exp()
     known = nn.functional.one_hot(seen.component.clamp(min=0), model.n_components)
-    target = known.to(target.dtype).where((seen.component >= 0)[:, None], target)
+    target = known.to(target.dtype).where(seen.labelled[:, None], target)
     optimizer = torch.optim.Adam(
         model.posterior_network.parameters(), lr=WARM_UP_LEARNING_RATE, fused=True
     )
     for _ in range(WARM_UP_STEPS):
         index = torch.randint(seen.n_rows, (min(BATCH_SIZE, seen.n_rows),), generator=generator)
         index = index.to(seen.x.device)
-        log_posterior = model.posterior(seen.x[index], temperature=1.0)
+        log_posterior = model.log_posterior(seen.x[index], temperature=1.0)
         cross_entropy = -(target[index] * log_posterior).sum(dim=-1)
         optimizer.zero_grad(set_to_none=True)
         (cross_entropy * seen.weight[index]).mean().backward()
         optimizer.step()
 
 
-def refine_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator) -> None:
+def refine_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.Generator) -> None:
     """Close the gap of q where rows were few: raise the ELBO of rows and of samples by q alone.
 
     The model's own samples never run out, so q is held to the responsibilities between and
-    beyond the rows too, where it would else be sure without reason. Nothing is done beyond
+    beyond the rows too, where it would otherwise be overconfident. Nothing is done beyond
     `REFINEMENT_MAX_FEATURES` features.
     """
     if model.n_features > REFINEMENT_MAX_FEATURES or model.n_components == 1:
@@ -55,29 +57,27 @@ def refine_posterior(model: MixtureModel, rows: Rows, generator: torch.Generator
     device = rows.x.device
     chosen = torch.randperm(rows.n_rows, generator=generator)[:REFINEMENT_ROWS].to(device)
     seen = rows.take(chosen)
-    x, component = seen.x, seen.component
     on_device = torch.Generator(device)
     on_device.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
     with torch.no_grad():
         samples, _ = model.sample(REFINEMENT_ROWS, generator=on_device)
-    n_seen = len(x)
-    x = torch.cat([x, samples])
-    component = torch.cat([component, torch.full((len(samples),), -1, device=device)])
-    weight = torch.cat([seen.weight, torch.ones_like(samples[:, 0])])
-    log_joint = in_parts(model.log_joint, x, model.rows_at_once)
+    both = concatenated(seen, unlabelled_rows(samples))
+    log_joint = in_parts(model.log_joint, both.x, model.rows_at_once)
     log_joint = log_joint.clamp(min=log_joint.amax(dim=1, keepdim=True) - DEEPEST)
     parameters = list(model.posterior_network.parameters())
     optimizer = torch.optim.Adam(parameters, lr=REFINEMENT_LEARNING_RATE, fused=True)
-    objective = Objective("elbo")
+    objective = bound_objective("elbo")
     for step in range(REFINEMENT_STEPS):
         share = 0.5 * (1 + math.cos(math.pi * step / REFINEMENT_STEPS))
         for group in optimizer.param_groups:
             group["lr"] = REFINEMENT_LEARNING_RATE * share
-        index = _half_and_half(n_seen, len(x), generator).to(device)
-        batch = Rows(x[index], weight[index], component[index])
-        terms = Terms(log_joint[index], model.posterior(batch.x))
+        index = _half_and_half(seen.n_rows, both.n_rows, generator).to(device)
+        batch = both.take(index)
+        terms = Terms(log_joint[index], model.log_posterior(batch.x))
+        temperature = float(model.temperature)
         optimizer.zero_grad(set_to_none=True)
-        (-objective(terms, batch)).backward()
+        evaluation = Evaluation(model, batch, terms, temperature, generator)
+        (-objective.value(evaluation)).backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
 

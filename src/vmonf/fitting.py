@@ -1,0 +1,346 @@
+"""The recipe of a fit, in pure functions: prepare the rows, start, train, judge, refine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vmonf.checkpoint import Checkpoint
+from vmonf.columns import shift_and_scale, warn_of_repeated_values
+from vmonf.judge import Verdict, compare, judge
+from vmonf.machine import keep_freed_memory, threads_for
+from vmonf.model import MixtureModel, Standardizer, build_model, in_parts
+from vmonf.rows import Rows
+from vmonf.settings import Settings
+from vmonf.start import (
+    GaussianStart,
+    GaussianStarter,
+    Shrinkage,
+    given_centres,
+    largest_to_largest,
+)
+from vmonf.training import (
+    TrainingError,
+    TrainingLoop,
+    TrainingResult,
+    Watcher,
+    refine_posterior,
+    warm_up_posterior,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    ArrayRows = Rows[NDArray[Any]]
+
+#: A class with fewer labelled rows than this keeps them all for training.
+MANY_LABELS = 20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of a fit, which all its restarts share.
+
+    Attributes
+    ----------
+    standardised : Rows
+        All rows as arrays, in standardised units.
+    tensors : Rows
+        All rows as tensors on the device of the fit, in the user's units.
+    shift, scale : array of shape (D,)
+        Standardised rows are (x - shift) / scale.
+    train, held_out : int array
+        Which rows are trained on, and which are held out.
+    """
+
+    standardised: ArrayRows
+    tensors: Rows[Tensor]
+    shift: Array
+    scale: Array
+    train: IntArray
+    held_out: IntArray
+
+    @property
+    def judged(self) -> IntArray:
+        """The rows that flows and Gaussian mixture are compared on."""
+        return self.held_out if len(self.held_out) else self.train
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of one restart.
+
+    Attributes
+    ----------
+    model : MixtureModel
+    training : TrainingResult
+    verdict : Verdict
+    shrinkage : Shrinkage
+        Of the covariances of the Gaussian mixture.
+    log_prob : array
+        Log density of the judged rows under what was kept, in nats.
+    """
+
+    model: MixtureModel
+    training: TrainingResult
+    verdict: Verdict
+    shrinkage: Shrinkage
+    log_prob: Array
+
+
+def prepare(
+    rows: ArrayRows, column_names: Sequence[str], settings: Settings, seed: int
+) -> Prepared:
+    """Standardise the rows, hold some out, and put them in clusters where that is done once.
+
+    Parameters
+    ----------
+    rows : Rows
+        Distinct rows as arrays, in the user's units.
+    column_names : sequence of str
+        For messages.
+    settings : Settings
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If a column is constant.
+    """
+    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
+    warn_of_repeated_values(rows.x, list(column_names))
+    train, held_out = _split(rows, settings, np.random.default_rng(seed))
+    standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
+    start = settings.start
+    if start is not None and start.once and not (rows.cluster >= 0).any():
+        cluster = start.cluster(standardised, settings.n_components, seed)
+        if settings.weights is not None and not rows.labelled.any():
+            cluster = largest_to_largest(cluster, rows.weight, settings.weights)
+        rows = dataclasses.replace(rows, cluster=cluster)
+        standardised = dataclasses.replace(standardised, cluster=cluster)
+    return Prepared(standardised, rows.to_tensors(settings.device), shift, scale, train, held_out)
+
+
+def fit_best(
+    prepared: Prepared,
+    settings: Settings,
+    seeds: Sequence[int],
+    watchers: Sequence[Watcher] = (),
+) -> Fit:
+    """Fit from each seed, and keep the best.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    settings : Settings
+    seeds : sequence of int
+        One for each restart.
+    watchers : sequence of Watcher
+
+    Raises
+    ------
+    TrainingError
+        If the first restart meets values that are not numbers again and again; later ones are
+        left out, with a warning.
+    """
+    weight = prepared.standardised.weight[prepared.judged]
+    best: Fit | None = None
+    shrinkage: Shrinkage | None = None
+    for restart, seed in enumerate(seeds):
+        watching = list(watchers)
+        if settings.checkpoint is not None:
+            watching.append(_checkpoint(prepared, settings, restart, seed))
+        try:
+            fit = fit_once(prepared, settings, seed, watching, shrinkage)
+        except TrainingError as error:
+            if best is None:
+                raise
+            warnings.warn(f"Start {restart + 1} was given up: {error}", stacklevel=3)
+            continue
+        shrinkage = fit.shrinkage  # chosen once
+        if best is None or compare(fit.log_prob, best.log_prob, weight).gain > 0:
+            best = fit
+        if fit.training.interrupted:
+            warnings.warn("Training was interrupted; the best model so far is kept.", stacklevel=3)
+            break
+    assert best is not None
+    return best
+
+
+def fit_once(
+    prepared: Prepared,
+    settings: Settings,
+    seed: int,
+    watchers: Sequence[Watcher] = (),
+    shrinkage: Shrinkage | None = None,
+) -> Fit:
+    """Start, train, judge, and refine the posterior.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    settings : Settings
+    seed : int
+    watchers : sequence of Watcher
+    shrinkage : Shrinkage, optional
+        Of the start's covariances; chosen by cross-validation unless given.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    starter = _starter(prepared, settings, shrinkage)
+    training_rows = prepared.standardised.take(prepared.train)
+    clusters, mixture = starter.fit(training_rows, np.random.default_rng(seed))
+    # Where rows are ample, flows find the shape of the first clusters by themselves, while
+    # expectation maximisation has bent these towards what Gaussians can represent.
+    ample = starter.is_ample(len(prepared.train), settings.n_features)
+    model = _gaussian_model(
+        clusters if ample else mixture,
+        prepared,
+        settings,
+        generator,
+        identity=starter.start.informed,
+    )
+    keep_freed_memory()
+    # Each weight is multiplied with each row of a batch once.
+    n_parameters = sum(p.numel() for p in model.parameters())
+    with threads_for(settings.training.batch_size * n_parameters):
+        result = TrainingResult()
+        if settings.trains:
+            informed = starter.start.informed
+            result = _train(model, prepared, settings, generator, watchers, informed)
+        verdict, log_prob = _judge(model, mixture, result, prepared)
+        if verdict.kept == "gaussian mixture":
+            if len(prepared.held_out):  # it needs no row held out: fitted to all of them
+                mixture = starter.refit(prepared.standardised, mixture)
+            model = _gaussian_model(mixture, prepared, settings, generator)
+            warm_up_posterior(model, prepared.tensors, generator)
+        if settings.training.refine_posterior:
+            refine_posterior(model, prepared.tensors, generator)
+    return Fit(model, result, verdict, mixture.shrinkage, log_prob)
+
+
+def _split(
+    rows: ArrayRows, settings: Settings, random: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """Training and held-out rows; of classes with few labels none is held out if possible."""
+    order = random.permutation(rows.n_rows)
+    labels = rows.component[order]
+    n_labels = np.bincount(labels[labels >= 0], minlength=settings.n_components)
+    scarce = (labels >= 0) & (n_labels[labels] < MANY_LABELS)
+    order = np.concatenate([order[~scarce], order[scarce]])
+    return order[settings.n_held_out :], order[: settings.n_held_out]
+
+
+def _starter(
+    prepared: Prepared, settings: Settings, shrinkage: Shrinkage | None
+) -> GaussianStarter:
+    start = settings.start
+    if start is None:
+        start = given_centres((np.asarray(settings.init) - prepared.shift) / prepared.scale)
+    return GaussianStarter(settings.n_components, start, settings.weights, shrinkage)
+
+
+def _gaussian_model(
+    start: GaussianStart,
+    prepared: Prepared,
+    settings: Settings,
+    generator: torch.Generator,
+    *,
+    identity: bool = True,
+) -> MixtureModel:
+    """A model whose flows start as these Gaussians, or at them, with networks drawn at random."""
+    model = build_model(
+        settings.flow,
+        settings.posterior,
+        settings.n_components,
+        settings.n_features,
+        learn_weights=settings.weights is None,
+        identity=identity,
+        generator=generator,
+    )
+    shift, scale = torch.from_numpy(prepared.shift), torch.from_numpy(prepared.scale)
+    model.standardizer = Standardizer(shift, scale)
+    model.flows.whitening.set_gaussians(
+        torch.from_numpy(start.means), torch.from_numpy(start.covariances)
+    )
+    model.set_weights(torch.from_numpy(start.weights))
+    return model.to(settings.device)
+
+
+def _train(
+    model: MixtureModel,
+    prepared: Prepared,
+    settings: Settings,
+    generator: torch.Generator,
+    watchers: Sequence[Watcher],
+    informed: bool,
+) -> TrainingResult:
+    device = settings.device
+    rows = prepared.tensors.take(torch.from_numpy(prepared.train).to(device))
+    held_out = prepared.tensors.take(torch.from_numpy(prepared.held_out).to(device))
+    first = rows
+    if settings.pretrain_epochs:  # clusters count as labels until it ends
+        component = rows.component.where(rows.labelled, rows.cluster)
+        first = dataclasses.replace(rows, component=component)
+    if informed:
+        warm_up_posterior(model, first, generator)
+    loop = TrainingLoop(
+        model,
+        rows,
+        held_out if held_out.n_rows else None,
+        settings.objective,
+        settings.training,
+        settings.max_epochs,
+        settings.temperature,
+        generator,
+        first,
+        settings.pretrain_epochs,
+        watchers,
+    )
+    return loop.run()
+
+
+def _judge(
+    model: MixtureModel, mixture: GaussianStart, result: TrainingResult, prepared: Prepared
+) -> tuple[Verdict, Array]:
+    """The verdict on flows and Gaussian mixture, and the log density of what is kept."""
+    judged = prepared.judged
+    rows = prepared.standardised.take(judged)
+    of_gaussians = mixture.log_prob(rows.x) - np.log(prepared.scale).sum()
+    of_flows: Array | None = None
+    if result.history:
+        x = prepared.tensors.x[torch.from_numpy(judged).to(prepared.tensors.x.device)]
+        of_flows = in_parts(model.log_prob, x, model.rows_at_once).cpu().numpy()
+    verdict = judge(
+        of_flows,
+        of_gaussians,
+        rows.weight,
+        held_out=len(prepared.held_out) > 0,
+        epoch=result.best_epoch,
+        n_epochs=len(result.history),
+    )
+    kept = of_flows if verdict.kept == "flows" and of_flows is not None else of_gaussians
+    return verdict, kept
+
+
+def _checkpoint(prepared: Prepared, settings: Settings, restart: int, seed: int) -> Checkpoint:
+    """The checkpoint of a restart: numbered, where there are several."""
+    document = json.dumps(settings.of_training() | {"seed": seed}, sort_keys=True)
+    digest = hashlib.sha256(document.encode())
+    rows = prepared.standardised
+    for values in (rows.x, rows.weight, rows.component, rows.cluster, prepared.held_out):
+        digest.update(values.tobytes())
+    path = settings.checkpoint
+    assert path is not None
+    name = path.name if settings.n_init == 1 else f"{path.stem}-{restart + 1}{path.suffix}"
+    return Checkpoint(path.with_name(name), digest.hexdigest())

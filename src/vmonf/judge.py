@@ -1,0 +1,158 @@
+"""Is one density better than another on held-out rows, and by how much."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+#: Flows replace the Gaussian mixture only if they gain more than this many standard errors
+#: of held-out log-likelihood: less could be chance.
+STANDARD_ERRORS_OF_GAIN = 2.0
+
+#: A gain of fewer nats per row than this is called none in words.
+SMALLEST_GAIN_SHOWN = 5e-4
+
+
+class Comparison(NamedTuple):
+    """Log-likelihood of one density less that of another, on the same rows, in nats per row.
+
+    Attributes
+    ----------
+    gain : float
+    error : float
+        Standard error of the gain.
+    """
+
+    gain: float
+    error: float
+
+    def exceeds_chance(self) -> bool:
+        """Whether the gain is more than `STANDARD_ERRORS_OF_GAIN` standard errors."""
+        return self.gain > STANDARD_ERRORS_OF_GAIN * self.error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit kept, the trained flows or the Gaussian mixture, and why.
+
+    Attributes
+    ----------
+    kept : {"flows", "gaussian mixture"}
+    reason : {"gain", "no gain", "not trained", "not judged"}
+        The flows gained more than chance on the held-out rows, or did not; there were too few
+        rows or epochs to train flows; or no rows were held out, and the flows were kept as they
+        were after the last epoch.
+    gain, gain_error : float
+        Log-likelihood of the flows less that of the Gaussian mixture on the held-out rows, in
+        nats per row, and its standard error; on the training rows, where none are held out; not
+        a number where nothing was trained. The same rows chose the epoch, so the gain is biased
+        upwards a little.
+    log_likelihood : float
+        Of what was kept, on the held-out rows, in nats per row; not a number where no rows were
+        held out. It is biased upwards in the same way.
+    epoch : int
+        The epoch whose weights were kept; 0 if they are those that training began with, or if
+        the Gaussian mixture was kept.
+    n_epochs : int
+        How many epochs were trained.
+    """
+
+    kept: Literal["flows", "gaussian mixture"]
+    reason: Literal["gain", "no gain", "not trained", "not judged"]
+    gain: float
+    gain_error: float
+    log_likelihood: float
+    epoch: int
+    n_epochs: int
+
+    def __str__(self) -> str:
+        """The verdict in one sentence."""
+        if self.reason == "not trained":
+            return (
+                "The Gaussian mixture was kept: there were too few rows or epochs to train flows."
+            )
+        if self.reason == "not judged":
+            return (
+                f"No rows were held out to judge the flows: the weights of epoch {self.epoch}, "
+                "the last, were kept."
+            )
+        size = (
+            f"{abs(self.gain):.4f} ± {self.gain_error:.4f} nats per row of held-out log-likelihood"
+        )
+        if self.reason == "gain" and self.epoch > 0:
+            return (
+                f"The flows gained {size} over the Gaussian mixture: epoch {self.epoch} of "
+                f"{self.n_epochs} was kept."
+            )
+        if self.reason == "gain":
+            return (
+                f"In {self.n_epochs} epochs none improved on the Gaussians that training began "
+                "with: these were kept."
+            )
+        if abs(self.gain) < SMALLEST_GAIN_SHOWN:
+            return "The flows gained nothing on the held-out rows: the Gaussian mixture was kept."
+        if self.gain < 0:
+            return f"The flows lost {size}: the Gaussian mixture was kept."
+        return f"The flows gained {size}, perhaps by chance: the Gaussian mixture was kept."
+
+
+def compare(log_prob: Array, reference: Array, weight: Array) -> Comparison:
+    """Compare two densities by their log densities of the same rows.
+
+    Parameters
+    ----------
+    log_prob, reference : array of shape (n,)
+        In nats.
+    weight : array of shape (n,)
+        How much each row counts.
+    """
+    values = log_prob - reference
+    share = weight / weight.sum()
+    mean = float(share @ values)
+    n_effective = 1 / float(share @ share)
+    variance = float(np.square(share) @ np.square(values - mean))
+    return Comparison(mean, math.sqrt(variance * n_effective / max(1.0, n_effective - 1)))
+
+
+def judge(
+    flows: Array | None,
+    gaussians: Array,
+    weight: Array,
+    *,
+    held_out: bool,
+    epoch: int,
+    n_epochs: int,
+) -> Verdict:
+    """Decide between trained flows and the Gaussian mixture.
+
+    Parameters
+    ----------
+    flows : array of shape (n,) or None
+        Log density of each judged row under the flows, in nats; None if nothing was trained.
+    gaussians : array of shape (n,)
+        The same under the Gaussian mixture.
+    weight : array of shape (n,)
+    held_out : bool
+        Whether these rows were held out from the training.
+    epoch, n_epochs : int
+        The epoch whose weights the flows have, and how many were trained.
+    """
+    of_gaussians = float(weight @ gaussians / weight.sum()) if held_out else math.nan
+    if flows is None:
+        nan = math.nan
+        return Verdict("gaussian mixture", "not trained", nan, nan, of_gaussians, 0, 0)
+    comparison = compare(flows, gaussians, weight)
+    if not held_out:
+        return Verdict("flows", "not judged", *comparison, math.nan, epoch, n_epochs)
+    if comparison.exceeds_chance():
+        of_flows = of_gaussians + comparison.gain
+        return Verdict("flows", "gain", *comparison, of_flows, epoch, n_epochs)
+    return Verdict("gaussian mixture", "no gain", *comparison, of_gaussians, 0, n_epochs)

@@ -1,0 +1,141 @@
+"""A fitted estimator as a document and tensors, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vmonf.flows import FAMILIES
+from vmonf.judge import Verdict
+from vmonf.model import POSTERIORS, build_model
+from vmonf.plain import plain
+from vmonf.settings import device_of, specifications
+from vmonf.storage import ModelFileError
+from vmonf.training import Training
+
+if TYPE_CHECKING:
+    from vmonf.estimator import FlowMixture
+
+
+def to_document(mixture: FlowMixture) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A fitted mixture as values that JSON can hold, and tensors.
+
+    Raises
+    ------
+    ModelFileError
+        If a specification is of a class that `from_document` would not find by its name.
+    """
+    # The parameters as they were when the model was fitted. Whether a bar was shown, and where
+    # a checkpoint was, is no property of the model; a generator's state is not kept.
+    parameters = {**mixture._parameters_of_fit, "verbose": 0, "checkpoint": None}
+    if isinstance(parameters["random_state"], np.random.RandomState):
+        parameters["random_state"] = None
+    for name, value in parameters.items():
+        if hasattr(value, "get_params") and type(value).__name__ not in _classes():
+            raise ModelFileError(
+                f"{name}={value!r} cannot be saved, since its class could not be found again: "
+                f"add {type(value).__name__}() to vmonf.flows.FAMILIES under a name first."
+            )
+    names = getattr(mixture, "feature_names_in_", None)
+    document = {
+        "parameters": parameters,
+        "dtype": str(mixture.model_.flows.whitening.mean.dtype).removeprefix("torch."),
+        "n_features": mixture.n_features_in_,
+        "feature_names": names,
+        "classes": mixture.classes_,
+        "history": mixture.history_,
+        "converged": mixture.converged_,
+        "verdict": vars(mixture.verdict_),
+        "shrinkage": mixture.shrinkage_,
+    }
+    return plain(document), mixture.model_.state_dict()
+
+
+def from_document(
+    path: str | os.PathLike[str],
+    document: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    device: str | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Undo `to_document`.
+
+    Parameters
+    ----------
+    path : path
+        For messages.
+    document, tensors : mapping
+    device : str, optional
+        Where to put the model; as it was made unless given.
+
+    Returns
+    -------
+    parameters : dict
+        Of the estimator.
+    attributes : dict
+        Its fitted attributes.
+
+    Raises
+    ------
+    ModelFileError
+        If the document and the tensors do not go together.
+    """
+    try:
+        parameters = {name: _parameter(value) for name, value in document["parameters"].items()}
+        if isinstance(parameters["init"], tuple):
+            parameters["init"] = np.array(parameters["init"])
+        if device is not None:
+            parameters["device"] = device
+        classes, n_features = np.array(document["classes"]), document["n_features"]
+        specified = specifications(parameters)
+        model = build_model(
+            specified["flow"],
+            specified["posterior"],
+            len(classes),
+            n_features,
+            learn_weights=parameters["weights"] == "learned",
+            generator=torch.Generator(),
+        )
+        model = model.to(getattr(torch, document["dtype"]))
+        model.load_state_dict(dict(tensors))
+        attributes = {
+            "n_features_in_": n_features,
+            "classes_": classes,
+            "history_": document["history"],
+            "converged_": document["converged"],
+            "verdict_": Verdict(**document["verdict"]),
+            "shrinkage_": document["shrinkage"],
+        }
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{path} holds weights that do not fit its settings, or settings that this version "
+            f"of vmonf does not know ({str(error).splitlines()[0]}): the file is damaged, or of "
+            "another version."
+        ) from error
+    if document["feature_names"] is not None:
+        attributes["feature_names_in_"] = np.array(document["feature_names"], dtype=object)
+    attributes["model_"] = model.to(device_of(parameters["device"]))
+    return parameters, attributes
+
+
+def _classes() -> dict[str, type]:
+    """The classes of the specifications that a file may hold, by name."""
+    known = (*FAMILIES.values(), *POSTERIORS.values(), Training())
+    return {type(specification).__name__: type(specification) for specification in known}
+
+
+def _parameter(value: Any) -> Any:
+    """A parameter from JSON: lists were tuples, dictionaries specifications."""
+    if isinstance(value, list):
+        return tuple(_parameter(entry) for entry in value)
+    if isinstance(value, dict):
+        values = {name: _parameter(entry) for name, entry in value.items()}
+        name = values.pop("type")
+        if name not in _classes():
+            raise ValueError(f"it needs {name}, which is not in vmonf.flows.FAMILIES")
+        return _classes()[name](**values)
+    return value

@@ -1,0 +1,39 @@
+"""Values as JSON can hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """The value in plain Python: numbers, strings, lists and dictionaries with string keys.
+
+    Arrays, tuples and numpy's numbers become lists and numbers, paths become strings. Objects
+    that have scikit-learn's `get_params` become a dictionary of their parameters, with the name
+    of their class under "type".
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if hasattr(value, "get_params"):
+        return {"type": type(value).__name__, **plain(value.get_params(deep=False))}
+    return value
+
+
+def finite(value: Any) -> Any:
+    """A plain value in which numbers that strict JSON lacks are "NaN", "Infinity", "-Infinity"."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,375 @@
+"""Settings of a fit: every parameter checked, and every "auto" resolved, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vmonf.flows import Family, family_of
+from vmonf.model import PosteriorMLP, posterior_of
+from vmonf.parameters import (
+    ParameterError,
+    Specification,
+    check_choice,
+    check_number,
+    check_whole_number,
+)
+from vmonf.plain import plain
+from vmonf.start import STARTS, Start
+from vmonf.training import BOUNDS, Objective, TemperatureSchedule, Training, bound_objective
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+#: Tables with fewer distinct rows than this, in all or a component, are not trained on.
+MIN_ROWS_TO_TRAIN = 20
+MIN_ROWS_A_COMPONENT = 4
+#: Up to this many components each row of a step is evaluated with all of them, unless told
+#: otherwise; beyond, with this many of the likely ones, and one other.
+DENSE_COMPONENTS = 16
+LIKELY_COMPONENTS = 4
+
+#: The parameters of `FlowMixture` that hold specifications.
+SPECIFICATIONS = ("flow", "posterior", "training")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a fit does, with nothing left to decide.
+
+    Attributes
+    ----------
+    n_components, n_features : int
+    flow : Family
+    posterior : PosteriorMLP
+    weights : array of shape (K,) or None
+        Fixed mixing weights; None if they are learned.
+    objective : Objective
+    temperature : TemperatureSchedule
+    init : str or array of shape (K, D)
+        The start by name, or its centres in the user's units.
+    n_init : int
+    max_epochs : int
+    n_held_out : int
+        Number of distinct rows that are held out.
+    trains : bool
+        Whether flows are trained at all.
+    training : Training
+        Of which this and the objective hold what was "auto".
+    pretrain_epochs : int
+    checkpoint : Path or None
+    device : torch.device
+    """
+
+    n_components: int
+    n_features: int
+    flow: Family
+    posterior: PosteriorMLP
+    weights: Array | None
+    objective: Objective
+    temperature: TemperatureSchedule
+    init: str | Array
+    n_init: int
+    max_epochs: int
+    n_held_out: int
+    trains: bool
+    training: Training
+    pretrain_epochs: int
+    checkpoint: Path | None
+    device: torch.device
+
+    @property
+    def start(self) -> Start | None:
+        """The start that `init` names; None where it holds centres."""
+        return STARTS[self.init] if isinstance(self.init, str) else None
+
+    def of_training(self) -> dict[str, Any]:
+        """What the course of a training depends on beside its rows and its seed, for JSON.
+
+        The device is not part of it, nor is the number of epochs, unless the learning rate is a
+        function of it: a training may go on elsewhere, and for longer.
+        """
+        document = {
+            name: plain(getattr(self, name))
+            for name in (
+                *("n_components", "flow", "posterior", "weights", "init"),
+                *("training", "pretrain_epochs"),
+            )
+        }
+        document["terms"] = [type(term).__name__ for term in self.objective.terms]
+        document["components_per_row"] = self.objective.components_per_row
+        document["temperature"] = list(dataclasses.astuple(self.temperature))
+        if self.training.learning_rate_schedule == "cosine":
+            document["max_epochs"] = self.max_epochs
+        return document
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse what can be refused before any data are seen.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a `FlowMixture`, by name.
+
+    Raises
+    ------
+    ParameterError
+        At the first value that is refused.
+    """
+    check_whole_number("n_components", parameters["n_components"], at_least=1)
+    for name, specification in specifications(parameters).items():
+        check = getattr(specification, "check", None)
+        if check is not None:
+            try:
+                check()
+            except ParameterError as error:
+                raise error.within(name) from None
+    if isinstance(parameters["weights"], str):
+        check_choice("weights", parameters["weights"], ("uniform", "learned"))
+    check_choice("objective", parameters["objective"], BOUNDS)
+    _temperatures(parameters["temperature"])
+    if parameters["temperature_epochs"] is not None:
+        check_whole_number("temperature_epochs", parameters["temperature_epochs"], at_least=0)
+    if isinstance(parameters["init"], str):
+        check_choice("init", parameters["init"], STARTS)
+    check_whole_number("n_init", parameters["n_init"], at_least=1)
+    check_whole_number("max_epochs", parameters["max_epochs"], at_least=0)
+    check_number("validation_fraction", parameters["validation_fraction"], at_least=0, below=1)
+    checkpoint = parameters["checkpoint"]
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise ParameterError("checkpoint", f"={checkpoint!r} must be the path of a file, or None.")
+    if not isinstance(parameters["device"], (str, torch.device)):
+        raise ParameterError("device", f"={parameters['device']!r} must name a torch device.")
+
+
+def resolve(
+    parameters: Mapping[str, Any], n_rows: int, n_features: int, n_components: int
+) -> Settings:
+    """Settings of a fit to a table.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a `FlowMixture`, which `check_parameters` has passed.
+    n_rows : int
+        Distinct rows of the table.
+    n_features : int
+        D.
+    n_components : int
+        K: what the parameters say, or as many as the labels have classes, where these are more.
+
+    Raises
+    ------
+    ParameterError
+        If a value does not go with the table or with another value.
+    """
+    if n_rows < n_components:
+        raise ParameterError(
+            "n_components",
+            f"={n_components} needs at least as many distinct rows, and there are {n_rows}.",
+        )
+    flow, posterior, training = specifications(parameters).values()
+    init = _init(parameters["init"], n_components, n_features)
+    max_epochs = int(parameters["max_epochs"])
+    validation_fraction = float(parameters["validation_fraction"])
+    n_held_out = _n_held_out(validation_fraction, max_epochs, n_rows, n_components)
+    checkpoint = parameters["checkpoint"]
+    components_per_row = _components_per_row(training, n_components, parameters["objective"])
+    return Settings(
+        n_components=n_components,
+        n_features=n_features,
+        flow=flow,
+        posterior=posterior,
+        weights=_weights(parameters["weights"], n_components),
+        objective=bound_objective(parameters["objective"], components_per_row),
+        temperature=_temperature(parameters, max_epochs),
+        init=init,
+        n_init=int(parameters["n_init"]),
+        max_epochs=max_epochs,
+        n_held_out=n_held_out,
+        trains=max_epochs > 0 and (n_held_out > 0 or validation_fraction == 0),
+        training=training,
+        pretrain_epochs=_pretrain_epochs(training, init),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        device=device_of(parameters["device"]),
+    )
+
+
+def specifications(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The specifications that the parameters name or hold: "flow", "posterior", "training"."""
+    training = Training() if parameters["training"] is None else parameters["training"]
+    if not isinstance(training, Training):
+        raise ParameterError(
+            "training", f"={training!r} must be a Training, such as Training(learning_rate=0.001)."
+        )
+    return {
+        "flow": family_of(parameters["flow"]),
+        "posterior": posterior_of(parameters["posterior"]),
+        "training": training,
+    }
+
+
+def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes as `set_params` takes them, with nested ones made part of their specification.
+
+    ``{"flow__n_layers": 2}`` becomes ``{"flow": RealNVP(n_layers=2)}``, where the parameters say
+    ``flow="realnvp"``.
+
+    Raises
+    ------
+    ParameterError
+        If a specification has no such parameter.
+    """
+    plain_changes: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        owner, separator, inner = name.partition("__")
+        if separator and owner in SPECIFICATIONS:
+            nested.setdefault(owner, {})[inner] = value
+        elif name in parameters:
+            plain_changes[name] = value
+        else:
+            raise ParameterError(
+                name, f" is no parameter of FlowMixture: it has {', '.join(parameters)}."
+            )
+    both = {**parameters, **plain_changes}
+    for owner, values in nested.items():
+        specification = specifications(both)[owner]
+        known = specification.get_params(deep=False)
+        for inner in values:
+            if inner not in known:
+                raise ParameterError(
+                    f"{owner}__{inner}",
+                    f" is no parameter of {type(specification).__name__}: it has "
+                    f"{', '.join(sorted(known)) or 'none'}.",
+                )
+        if isinstance(specification, Specification):
+            changed = dataclasses.replace(specification, **values)  # type: ignore[type-var]
+        else:
+            changed = type(specification)(**{**known, **values})
+        plain_changes[owner] = changed
+    return plain_changes
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """The torch device of that name; "auto" is a CUDA GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    ParameterError
+        If this machine has no such device, or it does not compute in double precision.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        # Densities are in double precision, which some devices lack.
+        torch.zeros(1, dtype=torch.float64, device=device).cpu()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ParameterError(
+            "device",
+            f"={device!r} is not available on this machine, or does not compute in double "
+            "precision; choose 'auto' or 'cpu'.",
+        ) from error
+
+
+def _n_held_out(validation_fraction: float, max_epochs: int, n_rows: int, n_components: int) -> int:
+    """No row is held out where nothing is trained, or too few would be left to train on."""
+    n_held_out = math.ceil(validation_fraction * n_rows)
+    enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * n_components)
+    return 0 if max_epochs == 0 or n_rows - n_held_out < enough else n_held_out
+
+
+def _pretrain_epochs(training: Training, init: str | Array) -> int:
+    if training.pretrain_epochs != "auto":
+        return training.pretrain_epochs
+    return STARTS[init].pretrain_epochs if isinstance(init, str) else 0
+
+
+def _components_per_row(training: Training, n_components: int, objective: str) -> int | None:
+    sparse_is_possible = BOUNDS[objective].takes_sparse_terms
+    n_likely = training.components_per_row
+    if n_likely == "auto":
+        is_expensive = n_components > DENSE_COMPONENTS and sparse_is_possible
+        return LIKELY_COMPONENTS if is_expensive else None
+    if n_likely is not None and not sparse_is_possible:
+        raise ParameterError(
+            "training__components_per_row",
+            f"={n_likely!r} does not go with objective={objective!r}, which takes every component "
+            "of every row: choose objective='elbo' or components_per_row=None.",
+        )
+    return n_likely
+
+
+def _weights(weights: object, n_components: int) -> Array | None:
+    if isinstance(weights, str):
+        return None if weights == "learned" else np.full(n_components, 1 / n_components)
+    try:
+        values = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != (n_components,) or not (values > 0).all() or abs(values.sum() - 1) > 1e-6:
+        raise ParameterError(
+            "weights",
+            f" must be {n_components} positive numbers that sum to one, got {weights!r}.",
+        )
+    return values
+
+
+def _temperatures(temperature: object) -> tuple[float, float]:
+    try:
+        values = np.atleast_1d(np.asarray(temperature, dtype=np.float64))
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape not in ((1,), (2,)):
+        raise ParameterError(
+            "temperature", f"={temperature!r} must be a number or a pair (first, last)."
+        )
+    first, last = float(values[0]), float(values[-1])
+    if not (0 < first < math.inf and 0 < last < math.inf):
+        raise ParameterError("temperature", f"={temperature!r} must be positive and finite.")
+    return first, last
+
+
+def _temperature(parameters: Mapping[str, Any], max_epochs: int) -> TemperatureSchedule:
+    first, last = _temperatures(parameters["temperature"])
+    n_epochs = parameters["temperature_epochs"]
+    if n_epochs is None:
+        n_epochs = 0 if first == last else max_epochs // 2
+    if 0 < max_epochs <= n_epochs:
+        raise ParameterError(
+            "temperature_epochs",
+            f"={n_epochs} leaves none of max_epochs={max_epochs} after the decay, and no weights "
+            "are kept before.",
+        )
+    return TemperatureSchedule(first, last, int(n_epochs))
+
+
+def _init(init: object, n_components: int, n_features: int) -> str | Array:
+    if isinstance(init, str):
+        return init
+    try:
+        centres = np.asarray(init, dtype=np.float64)
+    except (TypeError, ValueError):
+        centres = np.empty(0)
+    if centres.shape != (n_components, n_features):
+        raise ParameterError(
+            "init",
+            f" has shape {centres.shape}: give the name of a start ({', '.join(STARTS)}) or "
+            f"centres of shape {(n_components, n_features)}. A cluster for each row is given to "
+            "fit as clusters=.",
+        )
+    if not np.isfinite(centres).all():
+        raise ParameterError("init", " holds centres that are not finite numbers.")
+    return centres

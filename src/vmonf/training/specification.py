@@ -1,0 +1,83 @@
+"""How a mixture is trained: the settings that the optimiser and the loop need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vmonf.parameters import (
+    Specification,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole_number,
+)
+
+SCHEDULES = ("plateau", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Training(Specification):
+    """Settings of the training.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Adam's initial learning rate.
+    learning_rate_schedule : {"plateau", "cosine", "constant"}
+        "plateau" multiplies the learning rate by 0.3 after each half of `patience` epochs without
+        a better held-out log-likelihood; "cosine" lets it fall to zero along half a cosine over
+        `max_epochs`.
+    weight_decay : float
+        Of the networks' weights, decoupled from the gradient as in AdamW; 0 is Adam.
+    gradient_clip : float
+        Largest norm of a step's gradient.
+    averaging : float
+        A moving average of the weights is scored and kept. At a step it keeps this share of
+        itself, less at the first steps; 0 stands for no average.
+    batch_size : int
+        Rows in a step.
+    patience : int or None
+        Training stops after this many epochs without a better held-out log-likelihood; None for
+        never.
+    pretrain_epochs : int or "auto"
+        Epochs on the labelled rows alone before all rows are used. Where the start gives each row
+        a cluster, clusters count as labels in these epochs. "auto" is 20 with ``init="graph"``,
+        whose clusters no Gaussians can represent, and otherwise 0.
+    components_per_row : int, "auto" or None
+        With many components: each row of a step is evaluated with at most this many of the
+        components that the posterior thinks likely, and with one of the others drawn at random,
+        which estimates the ELBO without bias; see `vmonf.model.sparse`. None stands for all of
+        them. "auto" is 4 with more than 16 components and the ELBO, and otherwise None. Scores
+        are exact in each case.
+    refine_posterior : bool
+        Whether the posterior is fitted further at the end, with the flows held fixed, to rows and
+        to samples of the model. It is not beyond 64 features.
+    """
+
+    learning_rate: float = 3e-3
+    learning_rate_schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    weight_decay: float = 0.1
+    gradient_clip: float = 5.0
+    averaging: float = 0.99
+    batch_size: int = 256
+    patience: int | None = 30
+    pretrain_epochs: int | Literal["auto"] = "auto"
+    components_per_row: int | Literal["auto"] | None = "auto"
+    refine_posterior: bool = True
+
+    def check(self) -> None:
+        """Raise `ParameterError` if a value is refused."""
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_choice("learning_rate_schedule", self.learning_rate_schedule, SCHEDULES)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        check_number("gradient_clip", self.gradient_clip, above=0)
+        check_number("averaging", self.averaging, at_least=0, below=1)
+        check_whole_number("batch_size", self.batch_size, at_least=1)
+        if self.patience is not None:
+            check_whole_number("patience", self.patience, at_least=1)
+        if self.pretrain_epochs != "auto":
+            check_whole_number("pretrain_epochs", self.pretrain_epochs, at_least=0)
+        if self.components_per_row not in ("auto", None):
+            check_whole_number("components_per_row", self.components_per_row, at_least=1)
+        check_flag("refine_posterior", self.refine_posterior)

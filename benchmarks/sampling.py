@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -28,7 +29,7 @@ from torch import nn
 
 from vmonf import FlowMixture
 from vmonf.experiments.tables import write_between_marks
-from vmonf.flows import build_flows
+from vmonf.flows import build_flows, family_of
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
 
 FAMILIES = ("realnvp", "maf", "nsf", "nsf-ar")
@@ -52,11 +53,13 @@ def our_model(architecture: Architecture) -> MixtureModel:
     components, features = architecture.components, architecture.features
     generator = torch.Generator().manual_seed(0)
     flows = build_flows(
-        architecture.family,
+        replace(
+            family_of(architecture.family),
+            n_layers=architecture.layers,
+            hidden=architecture.hidden,
+        ),
         components,
         features,
-        n_layers=architecture.layers,
-        hidden=architecture.hidden,
         generator=generator,
     )
     return MixtureModel(

@@ -29,7 +29,7 @@ import torch
 from peers import N_BINS, PEERS, POSTERIOR_HIDDEN, Architecture
 
 from vmonf.experiments.tables import write_between_marks
-from vmonf.flows import build_flows
+from vmonf.flows import build_flows, family_of
 from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
 from vmonf.training import Objective, Rows, Training, TrainingConfig
@@ -79,12 +79,13 @@ def our_model(architecture: Architecture) -> MixtureModel:
     return MixtureModel(
         Standardizer(torch.zeros(n_features), torch.ones(n_features)),
         build_flows(
-            architecture.family,
+            replace(
+                family_of(architecture.family),
+                n_layers=architecture.layers,
+                hidden=architecture.hidden,
+            ),
             n_components,
             n_features,
-            n_layers=architecture.layers,
-            hidden=architecture.hidden,
-            n_bins=N_BINS,
             diagonal_whitening=n_features > 256,  # as a fit does
             generator=generator,
         ),

@@ -578,14 +578,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self, n_features: int, generator: torch.Generator, *, identity: bool = True
     ) -> MixtureModel:
         """A model of this estimator's settings, whose parameters are not set from data yet."""
+        settings = {"n_layers": self.n_layers, "hidden": tuple(self.hidden), "mixing": self.mixing}
+        settings |= {"n_bins": self.n_bins} if "nsf" in self.flow else {}
         flows = build_flows(
-            self.flow,
+            dataclasses.replace(FAMILIES[self.flow], **settings),
             self.n_components_,
             n_features,
-            n_layers=self.n_layers,
-            hidden=tuple(self.hidden),
-            n_bins=self.n_bins,
-            mixing=self.mixing,
             diagonal_whitening=n_features > FULL_COVARIANCE_LIMIT,
             identity=identity,
             generator=generator,

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from vmonf.flows import build_flows
+from vmonf.flows import RealNVP, build_flows
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, Terms
 from vmonf.training import Objective, Rows, Training, TrainingConfig, TrainingError
 from vmonf.training.schedule import Plateau, TemperatureSchedule
@@ -18,9 +18,8 @@ def generator():
 
 
 def make_model(generator, n_components=2, n_features=2):
-    flows = build_flows(
-        "realnvp", n_components, n_features, n_layers=2, hidden=(16,), generator=generator
-    )
+    flow = RealNVP(n_layers=2, hidden=(16,))
+    flows = build_flows(flow, n_components, n_features, generator=generator)
     flows.whitening.set_gaussians(
         torch.randn(n_components, n_features, generator=generator),
         torch.eye(n_features).repeat(n_components, 1, 1),

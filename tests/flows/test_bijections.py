@@ -1,6 +1,7 @@
 """Univariate bijections, for whatever parameters a network may put out."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vmonf.flows.bijections import Affine, RationalQuadraticSpline
+from vmonf.flows.spline import inverse_spline
 
 BOUND = 5.0
 LIMIT = math.log(1e3)
@@ -28,6 +30,18 @@ def splines(draw):
     """A spline of 1 to 8 bins and its raw parameters (P,)."""
     spline = RationalQuadraticSpline(draw(st.sampled_from([1, 2, 5, 8])), BOUND)
     return spline, draw(arrays(np.float64, spline.n_parameters, elements=raw))
+
+
+@pytest.fixture(params=["kernel", "plain"], scope="session")
+def ways_of(request, kernel_alone):
+    """The map of a spline and its inverse, by kernel or by plain formula."""
+
+    def ways(spline):
+        if request.param == "kernel":
+            return kernel_alone(spline), spline.inverse
+        return spline.forward, partial(inverse_spline, bound=spline.bound)
+
+    return ways
 
 
 def steep_and_flat(test):
@@ -54,10 +68,11 @@ def given_to(parameters, points):
 @both_precisions
 @steep_and_flat
 @given(case=splines())
-def test_spline_increases(dtype, case):
+def test_spline_increases(ways_of, dtype, case):
     spline, parameters = case
+    forward, _ = ways_of(spline)
     x = grid(dtype)
-    z, log_slope = spline.forward(x, given_to(parameters, x))
+    z, log_slope = forward(x, given_to(parameters, x))
     assert z.isfinite().all()
     assert log_slope.isfinite().all()
     # Not to the last digit: a value at a knot carries the rounding of the box's size.
@@ -67,12 +82,12 @@ def test_spline_increases(dtype, case):
 @both_precisions
 @steep_and_flat
 @given(case=splines())
-def test_spline_stays_in_its_box(dtype, case):
+def test_spline_stays_in_its_box(ways_of, dtype, case):
     spline, parameters = case
     x = grid(dtype)
     inside = x.abs() <= BOUND
     rounding = 4 * torch.finfo(dtype).eps * BOUND
-    for way in (spline.forward, spline.inverse):
+    for way in ways_of(spline):
         values, log_slope = way(x, given_to(parameters, x))
         assert (values[inside].abs() <= BOUND + rounding).all()
         assert torch.equal(values[~inside], x[~inside])
@@ -82,7 +97,7 @@ def test_spline_stays_in_its_box(dtype, case):
 @both_precisions
 @steep_and_flat
 @given(case=splines())
-def test_spline_is_continuous_at_the_bound(dtype, case):
+def test_spline_is_continuous_at_the_bound(ways_of, dtype, case):
     spline, parameters = case
     edge = torch.tensor([BOUND, -BOUND], dtype=dtype)
     inner = torch.nextafter(edge, torch.zeros_like(edge))[:, None]
@@ -90,7 +105,7 @@ def test_spline_is_continuous_at_the_bound(dtype, case):
     # ratio of the largest bin to the smallest.
     ratio = 2 * BOUND / smallest_bin(spline)
     rounding = torch.finfo(dtype).eps * BOUND
-    for way in (spline.forward, spline.inverse):
+    for way in ways_of(spline):
         values, _ = way(inner, given_to(parameters, inner))
         assert (values[:, 0] - edge).abs().max() <= rounding * (4 + ratio)
 
@@ -104,9 +119,9 @@ def smallest_bin(spline):
 
 @steep_and_flat
 @given(case=splines())
-def test_log_slope_of_spline_is_its_derivative(case):
+def test_log_slope_of_spline_is_its_derivative(ways_of, case):
     spline, parameters = case
-    for way in (spline.forward, spline.inverse):
+    for way in ways_of(spline):
         x = grid(torch.float64).requires_grad_()
         z, log_slope = way(x, given_to(parameters, x))
         (slope,) = torch.autograd.grad(z.sum(), x)
@@ -118,12 +133,13 @@ def test_log_slope_of_spline_is_its_derivative(case):
 @both_precisions
 @steep_and_flat
 @given(case=splines())
-def test_spline_forward_undoes_inverse(dtype, case):
+def test_spline_forward_undoes_inverse(ways_of, dtype, case):
     spline, parameters = case
+    forward, inverse = ways_of(spline)
     z = grid(dtype)
     own = given_to(parameters, z)
-    x, _ = spline.inverse(z, own)
-    again, log_slope = spline.forward(x, own)
+    x, _ = inverse(z, own)
+    again, log_slope = forward(x, own)
     # A rounding of x, at most that of the bound, is magnified by the slope; the quadratic's
     # coefficients carry the slope at a knot, up to 1000.
     tolerance = 1000 * torch.finfo(dtype).eps * BOUND * (1 + log_slope.double().exp())
@@ -132,12 +148,13 @@ def test_spline_forward_undoes_inverse(dtype, case):
 
 @steep_and_flat
 @given(case=splines())
-def test_spline_inverse_undoes_forward(case):
+def test_spline_inverse_undoes_forward(ways_of, case):
     spline, parameters = case
+    forward, inverse = ways_of(spline)
     x = grid(torch.float64)
     own = given_to(parameters, x)
-    z, log_slope = spline.forward(x, own)
-    again, _ = spline.inverse(z, own)
+    z, log_slope = forward(x, own)
+    again, _ = inverse(z, own)
     # A rounding of z becomes one of x over the slope, which may be as small as 1e-10.
     tolerance = 1000 * torch.finfo(torch.float64).eps * BOUND * (1 + (-log_slope).exp())
     assert ((again - x).abs() <= tolerance).all()
@@ -145,12 +162,13 @@ def test_spline_inverse_undoes_forward(case):
 
 @both_precisions
 @pytest.mark.parametrize("widths", [(0.0, 0.0), (50.0, -50.0)], ids=str)
-def test_root_of_the_inverse_does_not_cancel_beside_a_steep_knot(widths, dtype):
+def test_root_of_the_inverse_does_not_cancel_beside_a_steep_knot(ways_of, widths, dtype):
     spline = RationalQuadraticSpline(2, BOUND)
+    forward, inverse = ways_of(spline)
     z = torch.linspace(-BOUND, BOUND, 2001, dtype=dtype)[1:-1, None]
     own = given_to(np.array([*widths, 0.0, 0.0, 50.0]), z)
-    x, _ = spline.inverse(z, own)
-    again, log_slope = spline.forward(x, own)
+    x, _ = inverse(z, own)
+    again, log_slope = forward(x, own)
     tolerance = 20 * torch.finfo(dtype).eps * BOUND * (1 + log_slope.double().exp())
     assert ((again - z).double().abs() <= tolerance).all()
 
@@ -158,9 +176,9 @@ def test_root_of_the_inverse_does_not_cancel_beside_a_steep_knot(widths, dtype):
 @both_precisions
 @steep_and_flat
 @given(case=splines())
-def test_gradients_of_spline_are_finite(dtype, case):
+def test_gradients_of_spline_are_finite(ways_of, dtype, case):
     spline, parameters = case
-    for way in (spline.forward, spline.inverse):
+    for way in ways_of(spline):
         values = grid(dtype).requires_grad_()
         own = given_to(parameters, values).clone().requires_grad_()
         outputs, log_slope = way(values, own)
@@ -170,10 +188,10 @@ def test_gradients_of_spline_are_finite(dtype, case):
 
 
 @pytest.mark.parametrize("n_bins", [1, 2, 8])
-def test_zero_parameters_make_the_spline_the_identity(n_bins, dtype):
+def test_zero_parameters_make_the_spline_the_identity(ways_of, n_bins, dtype):
     spline = RationalQuadraticSpline(n_bins, BOUND)
     x = grid(dtype)
-    for way in (spline.forward, spline.inverse):
+    for way in ways_of(spline):
         z, log_slope = way(x, given_to(np.zeros(spline.n_parameters), x))
         eps = torch.finfo(dtype).eps
         torch.testing.assert_close(z, x, rtol=0, atol=8 * eps * BOUND)

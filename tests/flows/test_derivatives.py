@@ -1,15 +1,22 @@
-"""Backwards by hand give what automatic differentiation of the plain formulas gives.
+"""Kernels give what automatic differentiation of the plain formulas gives.
 
-The transforms of torch.func take the plain formulas, autograd takes the backwards by hand.
+Autograd takes the gradients of the kernels. A bijection without a kernel makes its layer take
+the plain formulas, and so do the transforms of torch.func.
 """
+
+import copy
 
 import pytest
 import torch
-from torch.func import functional_call, grad, jacrev, vmap
+from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
 
 from vmonf.flows.autoregressive import MaskedAutoregressive
 from vmonf.flows.bijections import Affine
-from vmonf.flows.perceptron import BLOCK_WIDTH
+from vmonf.flows.conditioned import Conditioned
+from vmonf.flows.kernels.perceptron import BLOCK_WIDTH
+
+#: From within torch, where forward-mode derivatives are first asked for.
+torchs_own_warning = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 
 
 @pytest.fixture
@@ -42,9 +49,32 @@ def free_parameters(flows):
     return {name: p.detach().clone() for name, p in flows.named_parameters() if p.requires_grad}
 
 
-def test_gradients_are_those_of_the_plain_formulas(flows, x):
+def without_kernels(flows):
+    """The same flows by the plain formulas alone."""
+    flows = copy.deepcopy(flows)
+    for layer in flows.chain.transforms:
+        if isinstance(layer, Conditioned):
+            layer.bijection.kernel = None
+    return flows
+
+
+def test_values_are_those_of_the_plain_formulas(flows, x):
+    expected = without_kernels(flows).log_prob(x)
+    torch.testing.assert_close(flows.log_prob(x), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("by_torch_func", [False, True], ids=["plain layers", "torch.func"])
+def test_gradients_are_those_of_the_plain_formulas(flows, x, by_torch_func):
     parameters = free_parameters(flows)
-    expected, expected_x = grad(lambda p, x: total(flows, p, x), argnums=(0, 1))(parameters, x)
+    if by_torch_func:
+        expected, expected_x = grad(lambda p, x: total(flows, p, x), argnums=(0, 1))(parameters, x)
+    else:
+        rows = x.clone().requires_grad_()
+        plain = {name: p.clone().requires_grad_() for name, p in parameters.items()}
+        expected_x, *gradients = torch.autograd.grad(
+            total(without_kernels(flows), plain, rows), [rows, *plain.values()]
+        )
+        expected = dict(zip(plain, gradients, strict=True))
     own = {name: p.requires_grad_() for name, p in parameters.items()}
     x = x.requires_grad_()
     gradients = torch.autograd.grad(total(flows, own, x), [x, *own.values()])
@@ -69,15 +99,35 @@ def test_second_derivatives_are_those_of_the_plain_formulas(family, n_features, 
     torch.testing.assert_close(curvature, expected, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("family", ["realnvp", "maf"])
-def test_rows_may_be_mapped_by_vmap(family, make_flows):
+@torchs_own_warning
+@pytest.mark.parametrize("jacobian", [jacrev, jacfwd])
+def test_rows_may_be_mapped_by_vmap(family, make_flows, jacobian):
     flows = make_flows(family, 2, 3)
     x = torch.randn(5, 3, dtype=torch.float64)
-    slopes = vmap(jacrev(lambda row: flows.log_prob(row[None])[:, 0]))(x)
+    slopes = vmap(jacobian(lambda row: flows.log_prob(row[None])[:, 0]))(x)
     for component in range(2):
         own = x.clone().requires_grad_()
         (expected,) = torch.autograd.grad(flows.log_prob(own)[component].sum(), own)
         torch.testing.assert_close(slopes[:, component], expected)
+
+
+@torchs_own_warning
+def test_directional_derivatives_may_be_taken_by_jvp(flows, x):
+    way = torch.randn_like(x)
+    log_prob, slope = jvp(flows.log_prob, (x,), (way,))
+    own = x.requires_grad_()
+    torch.testing.assert_close(log_prob, flows.log_prob(own))
+    for component in range(3):
+        (gradient,) = torch.autograd.grad(flows.log_prob(own)[component].sum(), own)
+        torch.testing.assert_close(slope[component], (gradient * way).sum(dim=-1))
+
+
+def test_samples_may_be_mapped_by_vmap(family, make_flows):
+    flows = make_flows(family, 2, 3)
+    z = torch.randn(5, 2, 4, 3, dtype=torch.float64)
+    with torch.no_grad():
+        expected = torch.stack([flows.from_base(own)[0] for own in z])
+        torch.testing.assert_close(vmap(lambda own: flows.from_base(own)[0])(z), expected)
 
 
 class TestBlocks:

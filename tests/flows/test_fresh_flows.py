@@ -8,12 +8,17 @@ from scipy.stats import multivariate_normal
 from vmonf.flows import Whitening, build_flows
 
 
-def fresh(family, n_components, n_features, dtype, **options):
-    generator = torch.Generator().manual_seed(0)
-    flows = build_flows(
-        family, n_components, n_features, n_layers=4, hidden=(8,), generator=generator, **options
-    )
-    return flows.to(dtype)
+@pytest.fixture
+def fresh(make_family):
+    """Flows as they are built, with settings of the family and options of `build_flows`."""
+
+    def build(family, n_components, n_features, dtype, *, mixing="permutation", **options):
+        generator = torch.Generator().manual_seed(0)
+        spec = make_family(family, n_layers=4, hidden=(8,), mixing=mixing)
+        flows = build_flows(spec, n_components, n_features, generator=generator, **options)
+        return flows.to(dtype)
+
+    return build
 
 
 def scipy_log_prob(means, covariances, x):
@@ -28,7 +33,7 @@ def scipy_log_prob(means, covariances, x):
 @pytest.mark.parametrize("mixing", ["permutation", "lu"])
 @pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
 def test_fresh_flows_are_the_gaussians_of_their_whitening(
-    family, n_features, n_components, dtype, random_gaussians, mixing, diagonal
+    family, n_features, n_components, dtype, fresh, random_gaussians, mixing, diagonal
 ):
     flows = fresh(
         family, n_components, n_features, dtype, mixing=mixing, diagonal_whitening=diagonal
@@ -49,7 +54,7 @@ def test_fresh_flows_are_the_gaussians_of_their_whitening(
     np.testing.assert_allclose(log_prob.numpy(), expected, rtol=rtol, atol=rtol * 10)
 
 
-def test_fresh_flows_are_standard_gaussians_until_whitened(family, n_features, dtype):
+def test_fresh_flows_are_standard_gaussians_until_whitened(family, n_features, dtype, fresh):
     flows = fresh(family, 2, n_features, dtype)
     x = 3 * torch.randn(20, n_features, dtype=dtype)
     identity = torch.eye(n_features).expand(2, -1, -1)
@@ -59,7 +64,7 @@ def test_fresh_flows_are_standard_gaussians_until_whitened(family, n_features, d
 
 
 def test_samples_of_fresh_flows_have_the_means_and_covariances(
-    family, n_features, dtype, random_gaussians
+    family, n_features, dtype, fresh, random_gaussians
 ):
     flows = fresh(family, 2, n_features, dtype)
     means, covariances = random_gaussians(2, n_features, torch.Generator().manual_seed(3))
@@ -113,10 +118,3 @@ def test_a_covariance_that_is_not_positive_definite_is_an_error(diagonal):
     covariances = torch.stack([torch.eye(2), torch.diag(torch.tensor([1.0, -1.0]))])
     with pytest.raises(torch.linalg.LinAlgError):
         whitening.set_gaussians(torch.zeros(2, 2), covariances)
-
-
-def test_unknown_names_are_errors_that_list_the_known_ones():
-    with pytest.raises(ValueError, match=r"flow='glow'.*realnvp, maf, nsf, nsf-ar"):
-        build_flows("glow", 2, 2, n_layers=2, hidden=(8,))
-    with pytest.raises(ValueError, match=r"mixing='rotation'.*permutation, lu"):
-        build_flows("maf", 2, 2, n_layers=2, hidden=(8,), mixing="rotation")

@@ -57,9 +57,12 @@ class TestOrder:
 
     def test_a_single_feature_depends_on_itself_alone(self, bijection, reverse, jacobian_of):
         layer = perturbed_layer(bijection, (8,), reverse, n_features=1)
-        x = torch.linspace(-3, 3, 50, dtype=torch.float64).expand(2, 50)[..., None]
+        x = torch.linspace(-3, 3, 50, dtype=torch.float64).repeat(2, 1)[..., None].requires_grad_()
         parameters = layer.network(x)
-        assert torch.equal(parameters, parameters[:, :1].expand_as(parameters))
+        of_first_row = parameters[:, :1].expand_as(parameters)
+        torch.testing.assert_close(parameters, of_first_row, rtol=1e-14, atol=0)
+        (gradient,) = torch.autograd.grad(parameters.sum(), x)
+        assert (gradient == 0).all()
 
 
 @pytest.mark.parametrize("hidden", NARROW, ids=str)

@@ -1,4 +1,7 @@
-"""The spline's blocks and its gradients written by hand, against a plain formula and autograd."""
+"""The spline's formulas, its blocks and its gradients written by hand.
+
+They are held against finite differences, autograd, and a formula of the tests' own.
+"""
 
 import math
 
@@ -6,8 +9,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from vmonf.flows import spline
-from vmonf.flows.spline import rational_quadratic_spline
+from vmonf.flows.bijections import RationalQuadraticSpline
+from vmonf.flows.kernels import spline as spline_kernels
+from vmonf.flows.spline import inverse_spline
+from vmonf.flows.spline import spline as plain_spline
 
 BOUND = 5.0
 LIMIT = math.log(1e3)
@@ -16,7 +21,21 @@ both_ways = pytest.mark.parametrize("inverse", [False, True], ids=["forward", "i
 bins = pytest.mark.parametrize("n_bins", [1, 2, 3, 8], ids="bins={}".format)
 
 
-def plain_spline(x, parameters):
+@pytest.fixture(params=["kernel", "plain"])
+def apply(request, kernel_alone):
+    """The splines, or with ``inverse=True`` their inverses, by kernel or by plain formula."""
+
+    def by_plain_formula(values, parameters, *, inverse=False):
+        return (inverse_spline if inverse else plain_spline)(values, parameters, BOUND)
+
+    def by_kernel(values, parameters, *, inverse=False):
+        spline = RationalQuadraticSpline(bound=BOUND)  # the number of bins is the parameters'
+        return (spline.inverse if inverse else kernel_alone(spline))(values, parameters)
+
+    return by_kernel if request.param == "kernel" else by_plain_formula
+
+
+def own_spline(x, parameters):
     """Durkan et al. (2019), equations 4 and 5, left to autograd: x (N,), parameters (N, P)."""
     n_bins = (parameters.shape[-1] + 1) // 3
 
@@ -65,32 +84,32 @@ def places(n_bins, inverse, beside=1e-3):
 
 @bins
 @both_ways
-def test_gradients_are_those_of_finite_differences(n_bins, inverse):
+def test_gradients_are_those_of_finite_differences(n_bins, inverse, apply):
     values, parameters = places(n_bins, inverse)
     assert gradcheck(
-        lambda *inputs: rational_quadratic_spline(*inputs, BOUND, inverse=inverse),
+        lambda *inputs: apply(*inputs, inverse=inverse),
         (values.requires_grad_(), parameters.requires_grad_()),
     )
 
 
 @bins
 @both_ways
-def test_second_derivatives_are_those_of_finite_differences(n_bins, inverse):
+def test_second_derivatives_are_those_of_finite_differences(n_bins, inverse, apply):
     values, parameters = places(n_bins, inverse)
     assert gradgradcheck(
-        lambda *inputs: rational_quadratic_spline(*inputs, BOUND, inverse=inverse),
+        lambda *inputs: apply(*inputs, inverse=inverse),
         (values.requires_grad_(), parameters.requires_grad_()),
         fast_mode=True,
     )
 
 
 @both_ways
-def test_second_derivatives_where_parameters_depend_on_values(inverse):
+def test_second_derivatives_where_parameters_depend_on_values(inverse, apply):
     values, parameters = places(3, inverse)
     weights = torch.randn(parameters.shape[1], dtype=torch.float64)
     assert gradgradcheck(
-        lambda values, parameters: rational_quadratic_spline(
-            values, parameters + values.sin() * weights, BOUND, inverse=inverse
+        lambda values, parameters: apply(
+            values, parameters + values.sin() * weights, inverse=inverse
         ),
         (values.clamp(-4, 4).requires_grad_(), parameters.requires_grad_()),
         fast_mode=True,
@@ -99,7 +118,7 @@ def test_second_derivatives_where_parameters_depend_on_values(inverse):
 
 @bins
 @pytest.mark.parametrize("scale", [0.0, 0.5, 5.0, 1e3], ids="scale={}".format)
-def test_values_and_gradients_are_those_of_the_plain_formula(n_bins, scale):
+def test_values_and_gradients_are_those_of_the_plain_formula(n_bins, scale, apply):
     n_values = 1000
     parameters = scale * torch.randn(n_values, 3 * n_bins - 1, dtype=torch.float64)
     x = 4 * torch.randn(n_values, dtype=torch.float64)
@@ -108,9 +127,9 @@ def test_values_and_gradients_are_those_of_the_plain_formula(n_bins, scale):
     parameters.requires_grad_()
     directions = torch.randn(2, n_values, dtype=torch.float64)
 
-    expected = plain_spline(x, parameters)
+    expected = own_spline(x, parameters)
     expected_gradients = torch.autograd.grad(expected, (x, parameters), tuple(directions))
-    outputs = rational_quadratic_spline(x[:, None], parameters, BOUND)
+    outputs = apply(x[:, None], parameters)
     gradients = torch.autograd.grad(outputs, (x, parameters), tuple(directions[..., None]))
 
     for own, plain in zip(outputs, expected, strict=True):
@@ -122,13 +141,13 @@ def test_values_and_gradients_are_those_of_the_plain_formula(n_bins, scale):
         assert (error <= 1e-7 * (1 + size)).all()
 
 
-def test_gradients_of_the_inverse_undo_those_of_forward():
+def test_gradients_of_the_inverse_undo_those_of_forward(apply):
     parameters = torch.randn(200, 23, dtype=torch.float64)
     x = (2 * torch.randn(200, 1, dtype=torch.float64)).requires_grad_()
     own = parameters.requires_grad_()
 
-    z, log_slope = rational_quadratic_spline(x, own, BOUND)
-    again, back = rational_quadratic_spline(z, own, BOUND, inverse=True)
+    z, log_slope = apply(x, own)
+    again, back = apply(z, own, inverse=True)
     directions = torch.randn(2, 200, 1, dtype=torch.float64)
     outputs = (again, log_slope + back)
     grad_x, grad_parameters = torch.autograd.grad(outputs, (x, own), tuple(directions))
@@ -139,45 +158,41 @@ def test_gradients_of_the_inverse_undo_those_of_forward():
 
 @pytest.mark.parametrize("block", [1, 7, 40, 100])
 @both_ways
-def test_result_depends_on_neither_blocks_nor_layout(block, inverse, monkeypatch):
+def test_result_depends_on_neither_blocks_nor_layout(block, inverse, monkeypatch, apply):
     values = 3 * torch.randn(3, 20, 2, dtype=torch.float64)
     parameters = torch.randn(3, 20, 46, dtype=torch.float64)
     directions = torch.randn(2, 3, 20, 2, dtype=torch.float64)
 
     def results(values, parameters):
         inputs = values.requires_grad_(), parameters.requires_grad_()
-        outputs = rational_quadratic_spline(*inputs, BOUND, inverse=inverse)
+        outputs = apply(*inputs, inverse=inverse)
         return *outputs, *torch.autograd.grad(outputs, inputs, tuple(directions))
 
     expected = results(values, parameters)
-    monkeypatch.setattr(spline, "BLOCK", block)
+    monkeypatch.setattr(spline_kernels, "BLOCK", block)
     transposed = [tensor.detach().mT.contiguous().mT for tensor in (values, parameters)]
     for own, whole in zip(results(*transposed), expected, strict=True):
         torch.testing.assert_close(own, whole, rtol=1e-12, atol=1e-12)
 
 
-def test_gradient_of_one_output_and_of_one_input():
+def test_gradient_of_one_output_and_of_one_input(apply):
     parameters = torch.randn(50, 23, dtype=torch.float64).requires_grad_()
     x = torch.randn(50, 1, dtype=torch.float64)
     for index in (0, 1):
-        (own,) = torch.autograd.grad(
-            rational_quadratic_spline(x, parameters, BOUND)[index].sum(), parameters
-        )
-        (plain,) = torch.autograd.grad(plain_spline(x[:, 0], parameters)[index].sum(), parameters)
+        (own,) = torch.autograd.grad(apply(x, parameters)[index].sum(), parameters)
+        (plain,) = torch.autograd.grad(own_spline(x[:, 0], parameters)[index].sum(), parameters)
         torch.testing.assert_close(own, plain, rtol=1e-8, atol=1e-8)
-    with_graph = torch.autograd.grad(
-        rational_quadratic_spline(x, parameters, BOUND)[1].sum(), parameters, create_graph=True
-    )
+    with_graph = torch.autograd.grad(apply(x, parameters)[1].sum(), parameters, create_graph=True)
     torch.testing.assert_close(with_graph[0], own, rtol=1e-8, atol=1e-8)
 
 
 @both_ways
-def test_torch_func_differentiates_it(inverse):
+def test_torch_func_differentiates_it(inverse, apply):
     parameters = torch.randn(50, 23, dtype=torch.float64)
     x = torch.randn(50, 1, dtype=torch.float64)
 
     def way(x, parameters):
-        return rational_quadratic_spline(x, parameters, BOUND, inverse=inverse)
+        return apply(x, parameters, inverse=inverse)
 
     own = torch.func.grad(lambda *inputs: way(*inputs)[0].sum(), argnums=(0, 1))(x, parameters)
     inputs = x.requires_grad_(), parameters.requires_grad_()
@@ -188,37 +203,35 @@ def test_torch_func_differentiates_it(inverse):
     torch.testing.assert_close(of_x_alone, expected[0])
 
 
-def test_torch_func_maps_it():
+def test_torch_func_maps_it(apply):
     parameters = torch.randn(50, 23, dtype=torch.float64)
     x = torch.randn(50, 1, dtype=torch.float64)
-    mapped = torch.func.vmap(lambda *inputs: rational_quadratic_spline(*inputs, BOUND))
-    expected = rational_quadratic_spline(x, parameters, BOUND)
+    mapped = torch.func.vmap(lambda *inputs: apply(*inputs))
+    expected = apply(x, parameters)
     for own, whole in zip(mapped(x[:, None], parameters[:, None]), expected, strict=True):
         torch.testing.assert_close(own[:, 0], whole)
 
 
 @both_ways
-def test_no_rows_are_no_error(inverse):
+def test_no_rows_are_no_error(inverse, apply):
     values, parameters = torch.zeros(3, 0, 2), torch.zeros(3, 0, 46).requires_grad_()
-    outputs, _ = rational_quadratic_spline(values, parameters, BOUND, inverse=inverse)
+    outputs, _ = apply(values, parameters, inverse=inverse)
     assert outputs.shape == values.shape
     outputs.sum().backward()
     assert parameters.grad.shape == parameters.shape
 
 
-def test_nan_is_not_hidden():
+def test_nan_is_not_hidden(apply):
     x = torch.tensor([[0.5], [0.5], [math.nan]])
     parameters = torch.randn(3, 23)
     parameters[0, 3] = math.nan
-    outputs, _ = rational_quadratic_spline(x, parameters, BOUND)
+    outputs, _ = apply(x, parameters)
     assert outputs[:, 0].isnan().tolist() == [True, False, True]
 
 
-def test_infinite_and_far_values_pass():
+def test_infinite_and_far_values_pass(apply):
     x = torch.tensor([[math.inf], [-math.inf], [3e38]])
     for inverse in (False, True):
-        outputs, log_slopes = rational_quadratic_spline(
-            x, torch.randn(3, 23), BOUND, inverse=inverse
-        )
+        outputs, log_slopes = apply(x, torch.randn(3, 23), inverse=inverse)
         assert torch.equal(outputs, x)
         assert torch.equal(log_slopes, torch.zeros_like(x))

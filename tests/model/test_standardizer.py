@@ -9,7 +9,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from vmonf.flows import build_flows
+from vmonf.flows import NSF, build_flows
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
 
 UNITS = {
@@ -24,10 +24,10 @@ VARIANCES = torch.tensor([[0.5, 1.0], [0.2, 2.0], [1.5, 0.3]], dtype=torch.float
 WEIGHTS = torch.tensor([0.5, 0.2, 0.3])
 
 
-def fresh_model(shift, scale, family="nsf"):
+def fresh_model(shift, scale, flow=None):
     """A Gaussian mixture in units of mean `shift` and deviation `scale`, flows in float32."""
     generator = torch.Generator().manual_seed(0)
-    flows = build_flows(family, 3, 2, n_layers=4, hidden=(8,), generator=generator)
+    flows = build_flows(flow or NSF(hidden=(8,)), 3, 2, generator=generator)
     flows.whitening.set_gaussians(MEANS, VARIANCES)
     return MixtureModel(
         Standardizer(torch.as_tensor(shift), torch.as_tensor(scale)),

@@ -1,5 +1,6 @@
-"""K flows side by side: every transform acts on (K, B, D). torch only."""
+"""K flows side by side: every transform acts on values of shape (K, B, D)."""
 
+from vmonf.flows.bijections import Bijection
 from vmonf.flows.component_flows import ComponentFlows
 from vmonf.flows.families import FAMILIES, MAF, NSF, Family, RealNVP, build_flows, family_of
 from vmonf.flows.transform import Transform
@@ -9,6 +10,7 @@ __all__ = [
     "FAMILIES",
     "MAF",
     "NSF",
+    "Bijection",
     "ComponentFlows",
     "Family",
     "RealNVP",

@@ -1,4 +1,4 @@
-"""Masked autoregressive layers: every feature is transformed given those before it."""
+"""Masked autoregressive layers: every feature is transformed given the features before it."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from vmonf.flows.bijections import Bijection
-from vmonf.flows.conditioned import Layer, transform
+from vmonf.flows.conditioned import Conditioned
 from vmonf.flows.networks import ComponentMLP, autoregressive_masks
-from vmonf.flows.transform import Transform
 
 
-class MaskedAutoregressive(Transform):
+class MaskedAutoregressive(Conditioned):
     """Feature i gets a bijection whose parameters depend on the features before it.
 
-    To the base in one pass of the network, back in one pass a feature.
+    Data is mapped to base in one pass of the network, base to data in one pass per feature.
 
     Source: Papamakarios et al., "Masked Autoregressive Flow" (2017), section 3.1.
 
@@ -41,14 +40,12 @@ class MaskedAutoregressive(Transform):
         reverse: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.bijection = bijection
-        self.order = list(range(n_features))
+        order = list(range(n_features))
         if reverse:
-            self.order.reverse()
-        degrees = torch.tensor(self.order) + 1  # its own inverse, forwards and reversed
+            order.reverse()
+        degrees = torch.tensor(order) + 1  # both orders are their own inverses
         owners = bijection.feature_of_parameter(n_features)
-        self.network = ComponentMLP(
+        network = ComponentMLP(
             n_components,
             n_features,
             n_features * bijection.n_parameters,
@@ -56,12 +53,9 @@ class MaskedAutoregressive(Transform):
             masks=autoregressive_masks(degrees, hidden, owners),
             generator=generator,
         )
+        super().__init__(slice(None), slice(None), bijection, network)
+        self.order = order
         self._columns = [(owners == feature).nonzero().squeeze(-1) for feature in range(n_features)]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Transform all features at once; see `Transform.forward`."""
-        layer = Layer(slice(None), slice(None), self.bijection, self.network.wiring)
-        return transform(x, layer, self.network.tensors)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Recover one feature after the other; see `Transform.inverse`."""

@@ -1,34 +1,48 @@
 """Univariate bijections: pure functions of a value and its parameters.
 
-A bijection does not know who computes its parameters: a coupling or an
-autoregressive conditioner does. All-zero parameters give the identity.
+A bijection does not know what computes its parameters: a coupling layer or an autoregressive
+layer does. With all parameters zero, a bijection is the identity.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vmonf.flows.affine import affine, affine_backward, affine_forward, affine_inverse
-from vmonf.flows.spline import rational_quadratic_spline, spline_backward, spline_forward
+from vmonf.flows.kernels.affine import AffineKernel
+from vmonf.flows.kernels.conditioned import BijectionKernel
+from vmonf.flows.kernels.function import call
+from vmonf.flows.kernels.spline import InverseSpline, SplineKernel
+from vmonf.flows.spline import spline
+from vmonf.flows.transform import soft_clip
+
+#: Log-scales of the affine bijection are soft-clipped to +-this.
+LOG_SCALE_LIMIT = math.log(1e3)
 
 
 class Bijection(ABC):
-    """An increasing map of the real line, applied to each feature with its own parameters."""
+    """An increasing map of the real line, applied to each feature with its own parameters.
 
-    @property
-    @abstractmethod
-    def n_parameters(self) -> int:
-        """How many parameters one feature takes."""
+    `n_parameters`, `forward` and `inverse` are all that a new bijection needs: plain torch, which
+    autograd differentiates.
+    """
 
-    @abstractmethod
+    #: How many parameters one feature takes.
+    n_parameters: int
+    #: A faster `forward` with gradients written by hand, if there is one.
+    kernel: BijectionKernel | None = None
+
     def feature_of_parameter(self, n_features: int) -> Tensor:
-        """Which feature each of the ``n_features * n_parameters`` parameters belongs to."""
+        """The feature that each of the ``n_features * n_parameters`` parameters belongs to.
+
+        By default: the first parameter of all features, then the second of all features, ...
+        """
+        return torch.arange(n_features).repeat(self.n_parameters)
 
     @abstractmethod
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (..., D) values by (..., D * n_parameters) parameters.
+        """Map values (..., D) by parameters (..., D * n_parameters).
 
         Returns the values and the log-derivatives, both (..., D).
         """
@@ -36,29 +50,6 @@ class Bijection(ABC):
     @abstractmethod
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `forward`; the log-derivatives are those of the inverse map."""
-
-    @abstractmethod
-    def evaluate(
-        self, x: Tensor, parameters: Tensor, out: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """`forward` without autograd, features before rows: (K, D, B), (K, D * n_parameters, B).
-
-        The values go to `out`; the log-derivatives come back, and what `gradients` needs.
-        """
-
-    @abstractmethod
-    def gradients(
-        self,
-        x: Tensor,
-        kept: Sequence[Tensor],
-        grad_z: Tensor,
-        grad_log_slopes: Tensor,
-        out: Tensor,
-    ) -> Tensor:
-        """Gradient of the parameters, (K, D * n_parameters, B); that of x goes to `out`.
-
-        The gradient of the log-derivatives may be (K, 1, B), one for all features.
-        """
 
 
 class Affine(Bijection):
@@ -68,85 +59,40 @@ class Affine(Bijection):
     """
 
     n_parameters = 2
-
-    def feature_of_parameter(self, n_features: int) -> Tensor:
-        """Shifts of all features, then log-scales of all features."""
-        return torch.arange(n_features).repeat(2)
+    kernel = AffineKernel(LOG_SCALE_LIMIT)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Z = x exp(s) + t; see `Bijection.forward`."""
-        return affine(x, parameters)
+        """Scale and shift; see `Bijection.forward`."""
+        shift, raw = parameters.chunk(2, dim=-1)
+        log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
+        return torch.addcmul(shift, x, log_scale.exp()), log_scale
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """X = (z - t) exp(-s); see `Bijection.inverse`."""
-        return affine_inverse(z, parameters)
-
-    def evaluate(
-        self, x: Tensor, parameters: Tensor, out: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Bijection.evaluate`."""
-        log_scale, *kept = affine_forward(x, parameters, out)
-        return log_scale, tuple(kept)
-
-    def gradients(
-        self,
-        x: Tensor,
-        kept: Sequence[Tensor],
-        grad_z: Tensor,
-        grad_log_slopes: Tensor,
-        out: Tensor,
-    ) -> Tensor:
-        """See `Bijection.gradients`."""
-        scale, softness = kept
-        return affine_backward(x, scale, softness, grad_z, grad_log_slopes, out)
+        """Shift back and scale back; see `Bijection.inverse`."""
+        shift, raw = parameters.chunk(2, dim=-1)
+        log_scale = soft_clip(raw, LOG_SCALE_LIMIT)
+        return (z - shift) * (-log_scale).exp(), -log_scale
 
 
 class RationalQuadraticSpline(Bijection):
-    """A monotone rational-quadratic spline on [-bound, bound], the identity outside.
+    """A monotone rational-quadratic spline on [-bound, bound], and the identity outside.
 
-    Source: Durkan et al., "Neural Spline Flows" (2019), equations 4 to 8. Bin widths and
-    heights are a softmax with a floor, interior slopes an exponential; both are
-    soft-clipped, so that no bin is thinner than float32 can divide by.
+    Source: Durkan et al., "Neural Spline Flows" (2019), equations 4 to 8. Widths and heights of
+    the bins are a softmax, interior slopes an exponential; both of soft-clipped values, so that
+    no bin is too thin for float32 to divide by.
     """
 
     def __init__(self, n_bins: int = 8, bound: float = 5.0) -> None:
         self.n_bins = n_bins
         self.bound = bound
-
-    @property
-    def n_parameters(self) -> int:
-        """Widths and heights of the bins, slopes at the interior knots."""
-        return 3 * self.n_bins - 1
-
-    def feature_of_parameter(self, n_features: int) -> Tensor:
-        """The first parameters of all features, then the second of all, ..."""
-        return torch.arange(n_features).repeat(self.n_parameters)
+        self.n_parameters = 3 * n_bins - 1  # widths, heights, and slopes at the interior knots
+        self.kernel = SplineKernel(bound)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the spline; see `Bijection.forward`."""
-        return rational_quadratic_spline(x, parameters, self.bound)
+        return spline(x, parameters, self.bound)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve the quadratic of the bin that z falls in; see `Bijection.inverse`."""
-        return rational_quadratic_spline(z, parameters, self.bound, inverse=True)
-
-    def evaluate(
-        self, x: Tensor, parameters: Tensor, out: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Bijection.evaluate`."""
-        log_slopes, bins = spline_forward(x, parameters, self.bound, out)
-        return log_slopes, (parameters, bins)
-
-    def gradients(
-        self,
-        x: Tensor,
-        kept: Sequence[Tensor],
-        grad_z: Tensor,
-        grad_log_slopes: Tensor,
-        out: Tensor,
-    ) -> Tensor:
-        """See `Bijection.gradients`."""
-        parameters, bins = kept
-        return spline_backward(
-            x, parameters, bins, self.bound, grad_z, grad_log_slopes.expand_as(x), out
-        )
+        """Solve the quadratic equation of the bin that z is in; see `Bijection.inverse`."""
+        x, log_slopes = call(InverseSpline(self.bound), z, parameters)
+        return x, log_slopes

@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from vmonf.flows.bijections import Bijection
-from vmonf.flows.conditioned import Layer, join, transform
+from vmonf.flows.conditioned import Conditioned
 from vmonf.flows.networks import ComponentMLP
-from vmonf.flows.transform import Transform
 
 
-class Coupling(Transform):
-    """Features are cut in two; one part passes and gives the other its bijections.
+class Coupling(Conditioned):
+    """The features are cut in two: one part is passed on and determines how the other moves.
 
-    A single feature has nothing to pass: its bijection then has constant parameters.
+    A single feature has nothing to depend on: its bijection then has constant parameters.
 
     Source: Dinh et al., "Density estimation using Real NVP" (2017), section 3.2.
 
@@ -24,7 +23,7 @@ class Coupling(Transform):
     bijection : Bijection
         What is applied to each transformed feature.
     hidden : sequence of int
-        Hidden widths of the network that computes the bijection's parameters.
+        Hidden widths of the network that computes the parameters of the bijections.
     reverse : bool
         Transform the first part instead of the second.
     generator : torch.Generator, optional
@@ -41,27 +40,19 @@ class Coupling(Transform):
         reverse: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.bijection = bijection
         n_first = n_features // 2
         halves = slice(0, n_first), slice(n_first, n_features)
-        self.reverse = reverse and n_features > 1  # a single feature has none to pass
-        self.given, self.moved = halves[::-1] if self.reverse else halves
-        n_given, n_moved = (half.stop - half.start for half in (self.given, self.moved))
-        self.network = ComponentMLP(
+        reverse = reverse and n_features > 1  # the first part of a single feature is empty
+        given, moved = halves[::-1] if reverse else halves
+        n_given, n_moved = (half.stop - half.start for half in (given, moved))
+        network = ComponentMLP(
             n_components, n_given, n_moved * bijection.n_parameters, hidden, generator=generator
         )
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Transform one part; see `Transform.forward`."""
-        return transform(x, self._layer, self.network.tensors)
+        super().__init__(given, moved, bijection, network)
+        self.reverse = reverse
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo it: the passed part is still there; see `Transform.inverse`."""
+        """Undo the bijections, from the part that was passed on; see `Transform.inverse`."""
         given = z[..., self.given]
         moved, log_slopes = self.bijection.inverse(z[..., self.moved], self.network(given))
-        return join(given, moved, self._layer), log_slopes.sum(dim=-1)
-
-    @property
-    def _layer(self) -> Layer:
-        return Layer(self.given, self.moved, self.bijection, self.network.wiring)
+        return self.join(given, moved), log_slopes.sum(dim=-1)

@@ -8,15 +8,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vmonf.flows.perceptron import BLOCK_WIDTH, Wiring, blocks_of, forward_pass, perceptrons
-from vmonf.flows.transform import in_function_transform
+from vmonf.flows.kernels.perceptron import Wiring, blocks_of
+from vmonf.flows.transform import soft_clip
+
+#: Inputs of a perceptron are soft-clipped to +-this; see `ComponentMLP`.
+INPUT_LIMIT = 10.0
 
 
 class ComponentLinear(nn.Module):
     """The weights of K linear layers: (K, in, out), and biases (K, 1, out).
 
-    Where a mask is 0, weights are 0 from the start and their gradient is 0, so that they stay
-    so: a mask costs a training step next to nothing, and the inverse nothing.
+    Where a mask is 0, weights are 0 from the start and their gradients are 0, so that they stay
+    0. No product with the mask is then needed where no gradient is asked for.
     """
 
     def __init__(
@@ -33,8 +36,7 @@ class ComponentLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_components, 1, n_outputs))
         self.mask: Tensor | None
         self.register_buffer("mask", mask, persistent=False)
-        is_large = mask is not None and min(mask.shape) >= 2 * BLOCK_WIDTH
-        self.blocks = blocks_of(mask) if mask is not None and is_large else None
+        self.blocks = blocks_of(mask)
         self.randomise(generator)
 
     @torch.no_grad()
@@ -48,7 +50,7 @@ class ComponentLinear(nn.Module):
 
     @torch.no_grad()
     def apply_mask(self) -> None:
-        """Make weights 0 where the mask is: for weights that were set from elsewhere."""
+        """Set weights to 0 where the mask is 0; for weights that were set from outside."""
         if self.mask is not None:
             self.weight.mul_(self.mask)
 
@@ -61,18 +63,18 @@ class ComponentLinear(nn.Module):
 class ComponentMLP(nn.Module):
     """K perceptrons side by side, whose outputs are all zero at first.
 
-    Inputs are soft-clipped to +-10, far outside of whitened data: what a network says of a far
-    row is then bounded, and so is what layers on layers make of it. Without that, deep affine
-    flows overflow float32 at a thousand deviations.
+    Inputs are soft-clipped to +-10, far beyond whitened data. The outputs of a network are then
+    bounded, however far a row is. Without this, deep affine flows overflow float32 a thousand
+    standard deviations from the mean.
 
     Parameters
     ----------
     n_components, n_inputs, n_outputs : int
-        With no inputs the outputs are constants, learned per component.
+        With no inputs, the outputs are learned constants of each component.
     hidden : sequence of int
         Widths of the hidden layers.
     masks : sequence of Tensor of shape (in, out), optional
-        One a layer, 1 where a connection may be; see `autoregressive_masks`.
+        One for each layer, 1 where there is a connection; see `autoregressive_masks`.
     generator : torch.Generator, optional
         Draws the initial weights of the hidden layers.
     """
@@ -102,43 +104,64 @@ class ComponentMLP(nn.Module):
         cast(ComponentLinear, self.layers[-1]).zero()  # so that a fresh flow is the identity
 
     def randomise_outputs(self, generator: torch.Generator | None = None) -> None:
-        """Draw the last layer as the others are, so that networks of components differ."""
+        """Draw the last layer like the others, so that the networks of the components differ."""
         last = cast(ComponentLinear, self.layers[-1])
         last.randomise(generator)
 
     @property
+    def masks(self) -> list[Tensor | None]:
+        """The mask of each layer."""
+        return [cast(ComponentLinear, layer).mask for layer in self.layers]
+
+    @property
     def wiring(self) -> Wiring:
-        """Masks and blocks of the layers."""
-        layers = [cast(ComponentLinear, layer) for layer in self.layers]
-        return Wiring([layer.mask for layer in layers], [layer.blocks for layer in layers])
+        """Masks and blocks of the layers, for the kernels."""
+        blocks = [cast(ComponentLinear, layer).blocks for layer in self.layers]
+        return Wiring(self.masks, blocks, INPUT_LIMIT)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All weights, then all biases; inside of a `functional_call` those that it puts in."""
+        """All weights, then all biases. Within a `functional_call`, these are the ones given."""
         return [getattr(layer, name) for name in ("weight", "bias") for layer in self.layers]
 
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
-        wiring, tensors = self.wiring, self.tensors
+        masks, tensors = self.masks, self.tensors
         if columns is not None:
-            n_layers, mask = len(self.layers), wiring.masks[-1]
-            tensors[n_layers - 1] = tensors[n_layers - 1][..., columns]
-            tensors[-1] = tensors[-1][..., columns]
-            wiring = Wiring(
-                [*wiring.masks[:-1], None if mask is None else mask[:, columns]],
-                [*wiring.blocks[:-1], None],
-            )
-        if torch.is_grad_enabled() or in_function_transform():
-            return perceptrons(x, wiring, tensors)
-        values, _ = forward_pass(x.mT, wiring, tensors)
-        return values.mT
+            mask, last = masks[-1], len(masks) - 1
+            masks[-1] = None if mask is None else mask[:, columns]
+            tensors[last], tensors[-1] = tensors[last][..., columns], tensors[-1][..., columns]
+        return perceptrons(x, masks, tensors)
+
+
+def perceptrons(x: Tensor, masks: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor:
+    """Linear layers with ReLU between them: (K, B, in) to (K, B, out).
+
+    Parameters
+    ----------
+    x : Tensor of shape (K, B, in)
+    masks : sequence of Tensor of shape (in, out), or None
+        One for each layer.
+    tensors : sequence of Tensor
+        All weights (K, in, out), then all biases (K, 1, out).
+    """
+    n_layers = len(masks)
+    values = soft_clip(x.mT, INPUT_LIMIT)  # in memory features come before rows
+    for layer, mask in enumerate(masks):
+        weight, bias = tensors[layer], tensors[n_layers + layer]
+        if mask is not None and torch.is_grad_enabled():
+            weight = weight * mask  # changes no value, but makes the gradient 0
+        values = torch.baddbmm(bias.mT, weight.mT, values)
+        if layer + 1 < n_layers:
+            values = values.relu_()
+    return values.mT
 
 
 def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor) -> list[Tensor]:
-    """Masks that let output j see only the inputs of smaller degree.
+    """Masks that let output j depend only on the inputs of smaller degree.
 
-    Source: Germain et al., "MADE" (2015), section 4. Hidden degrees are spread evenly, so
-    that every input is heard even where a layer is narrower than the number of features.
+    Source: Germain et al., "MADE" (2015), section 4. Hidden degrees are spread evenly, so that
+    every input has an effect even where a layer is narrower than the number of features.
 
     Parameters
     ----------
@@ -153,8 +176,8 @@ def autoregressive_masks(degrees: Tensor, hidden: Sequence[int], outputs: Tensor
     below = degrees
     masks = []
     for width in hidden:
-        # From D-1, which hears all but the last feature, down to 1; or 0 for a single feature,
-        # since a unit of degree 0 hears nothing.
+        # From D - 1, the degree of a unit that depends on all features but the last, down to 1.
+        # With a single feature all degrees are 0: the units depend on no feature.
         last = n_features - 1
         here = torch.linspace(last, min(1, last), width).round().long()
         masks.append((here[None, :] >= below[:, None]).float())

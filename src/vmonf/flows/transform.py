@@ -1,4 +1,4 @@
-"""What every invertible transform of K components looks like."""
+"""The interface of the invertible transforms of K components, and their composition."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -8,18 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
-def in_function_transform() -> bool:
-    """Whether a transform of torch.func, such as vmap or jacrev, is at work.
-
-    They take the plain formulas; the backwards by hand are for autograd.
-    """
-    return torch._C._are_functorch_transforms_active()
-
-
 def soft_clip(values: Tensor, limit: float) -> Tensor:
-    """Squash to (-limit, limit): v / (1 + |v| / limit), which is the identity near 0.
+    """Map values v smoothly into (-limit, limit): v / (1 + |v| / limit), close to v near 0.
 
-    A slope can then neither vanish nor explode, whatever a network puts out.
+    A transform that clips its parameters by this has bounded slopes, whatever a network returns.
     """
     return values / (1 + values.abs() / limit)
 
@@ -28,10 +20,13 @@ class Transform(nn.Module, ABC):
     """K invertible maps side by side, from data to base.
 
     Values have shape (K, B, D): components first, then rows, then features. In memory
-    features come before rows, so that arithmetic runs along rows, however few the features:
-    what a transform returns is best laid so too, but none relies on it.
-    Every parameter of a transform has a leading component axis of length K, so a
-    subset of the components is a subset of each parameter's rows.
+    features come before rows, so that vectorised arithmetic runs along the rows even where
+    there are few features. A transform is faster if it returns its values in this layout, but
+    no transform relies on it.
+
+    Every parameter of a transform has a leading component axis of length K, so that a subset of
+    the components is a subset of each parameter's rows. A fresh transform is the identity, up
+    to the order of the features.
     """
 
     @abstractmethod
@@ -64,9 +59,16 @@ class Transform(nn.Module, ABC):
             log |det dx/dz| of each row, in nats: minus what `forward` gives at x.
         """
 
+    def randomise(self, generator: torch.Generator | None = None) -> None:
+        """Draw the transform at random, so that the components differ from the start.
+
+        A transform without networks stays as it is.
+        """
+        return
+
 
 class Chain(nn.Module):
-    """Transforms applied one after the other, log-determinants added up.
+    """Transforms applied one after the other; their log-determinants are added up.
 
     One `forward` serves both directions, since `torch.func.functional_call`, by which
     `ComponentFlows` evaluates a subset of its components, calls `forward` alone.

@@ -1,8 +1,8 @@
-"""K perceptrons side by side: the products of a training step, forward and backward.
+"""K perceptrons side by side: their products in a training step, forward and backward.
 
-Values lie in memory features first, rows last (see `Transform`), so that whatever is done to
-each value runs along rows, however few the features. Parameters are all weights (K, in, out),
-then all biases (K, 1, out).
+Values lie in memory with features first and rows last (see `Transform`), so that elementwise
+arithmetic runs along the rows even where there are few features. Parameters are all weights
+(K, in, out), then all biases (K, 1, out).
 """
 
 from collections.abc import Sequence
@@ -11,35 +11,41 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vmonf.flows.transform import soft_clip
-
-#: Inputs are soft-clipped to +-this; see `ComponentMLP`.
-INPUT_LIMIT = 10.0
-#: Rows and columns of a weight; what these columns have outside of the rows is zero.
+#: Rows and columns of a weight: outside of the rows, these columns are zero.
 Block = tuple[slice, slice]
-#: Columns of a block. Narrower ones skip more of a staircase, but are slower to multiply.
+#: Columns of a block. Narrower blocks skip more zeros, but are slower to multiply.
 BLOCK_WIDTH = 128
-#: Multiply-adds from which a CPU is faster with one product after the other than with a batch.
+#: Number of multiply-adds from which a CPU is faster with single products than with a batch.
 LARGE_PRODUCT = 2**24
-#: Columns up to which a product of long rows is faster made lying on its side.
-FEW_COLUMNS = 4
 
 
 class Wiring(NamedTuple):
-    """What is fixed of a perceptron, layer by layer.
+    """What is fixed in a perceptron.
 
-    Weights are zero where their mask (in, out) is; the mask makes their gradient so too.
+    Attributes
+    ----------
+    masks : sequence of Tensor of shape (in, out), or None
+        For each layer. Weights are zero where the mask is zero, and so is their gradient.
+    blocks : sequence of list of Block, or None
+        For each layer: the blocks that cover the mask, if the products are made in blocks.
+    input_limit : float
+        Inputs are soft-clipped to +-this.
     """
 
     masks: Sequence[Tensor | None]
     blocks: Sequence[list[Block] | None]
+    input_limit: float
 
 
-def blocks_of(mask: Tensor) -> list[Block]:
-    """Cut a mask of shape (in, out) into blocks of columns, with the rows that these see.
+def blocks_of(mask: Tensor | None) -> list[Block] | None:
+    """Cut a mask of shape (in, out) into blocks of columns, each with the rows that it uses.
 
-    The masks of autoregressive networks are staircases, so that nearly half is skipped.
+    In an autoregressive network, each output uses the first inputs up to some number, which
+    increases with the output: the blocks then skip nearly half of a large mask. A small mask has
+    no blocks.
     """
+    if mask is None or min(mask.shape) < 2 * BLOCK_WIDTH:
+        return None
     blocks = []
     for start in range(0, mask.shape[1], BLOCK_WIDTH):
         columns = slice(start, min(start + BLOCK_WIDTH, mask.shape[1]))
@@ -49,28 +55,16 @@ def blocks_of(mask: Tensor) -> list[Block]:
     return blocks
 
 
-def perceptrons(x: Tensor, wiring: Wiring, parameters: Sequence[Tensor]) -> Tensor:
-    """Linear layers with ReLU between, for autograd: (K, B, in) to (K, B, out)."""
-    n_layers = len(wiring.masks)
-    values = soft_clip(x, INPUT_LIMIT)
-    for layer, mask in enumerate(wiring.masks):
-        weight = parameters[layer] if mask is None else parameters[layer] * mask
-        values = torch.baddbmm(parameters[n_layers + layer], values, weight)
-        if layer + 1 < n_layers:
-            values = values.relu()
-    return values
-
-
 def forward_pass(
     x: Tensor, wiring: Wiring, parameters: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """The same, features first: (K, in, B) to (K, out, B), and what each layer was given.
+    """Map x (K, in, B) to (K, out, B); returns this and the input of each layer.
 
-    Autograd would keep, fill and read more large tensors than these: here a layer's bias and
-    ReLU are done in place, and so is the gradient of the ReLU.
+    Biases are added, and ReLUs and their gradients are taken, in place: autograd would keep,
+    fill and read more large tensors.
     """
     n_layers = len(wiring.masks)
-    softness = x.abs().mul_(1 / INPUT_LIMIT).add_(1)
+    softness = x.abs().mul_(1 / wiring.input_limit).add_(1)
     values = torch.div(x, softness, out=softness)
     inputs = []
     for layer, blocks in enumerate(wiring.blocks):
@@ -85,7 +79,7 @@ def forward_pass(
 def backward_pass(
     gradient: Tensor, inputs: Sequence[Tensor], wiring: Wiring, parameters: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of x (K, in, B) and of the parameters, from that of the output (K, out, B)."""
+    """Gradients of x (K, in, B) and of the parameters, given that of the output (K, out, B)."""
     n_layers = len(inputs)
     weight_gradients: list[Tensor] = []
     bias_gradients: list[Tensor] = []
@@ -95,9 +89,9 @@ def backward_pass(
         bias_gradients.append(gradient.sum(dim=-1).unsqueeze(1))
         gradient = _product_back(parameters[layer], gradient, blocks)
         if layer > 0:
-            torch.ops.aten.threshold_backward(gradient, values, 0, grad_input=gradient)
-    # The clip's slope (1 + |x| / limit)^-2, from the clipped values.
-    slope = torch.rsub(inputs[0].abs(), 1, alpha=1 / INPUT_LIMIT)
+            gradient.mul_(values.sign())  # values are outputs of a ReLU: signs are 0 and 1
+    # The slope of the soft clip is (1 + |x| / limit)^-2 = (1 - |clipped x| / limit)^2.
+    slope = torch.rsub(inputs[0].abs(), 1, alpha=1 / wiring.input_limit)
     gradient.mul_(slope).mul_(slope)
     return gradient, [*reversed(weight_gradients), *reversed(bias_gradients)]
 
@@ -126,7 +120,7 @@ def _product_back(weight: Tensor, gradient: Tensor, blocks: list[Block] | None) 
 def _outer_product(
     values: Tensor, gradient: Tensor, mask: Tensor | None, blocks: list[Block] | None
 ) -> Tensor:
-    """Values by gradients: (K, in, B), (K, out, B) to (K, in, out), zero where masked."""
+    """Values by gradients: (K, in, B) and (K, out, B) to (K, in, out), zero where masked."""
     n_inputs, n_outputs = values.shape[1], gradient.shape[1]
     if blocks is not None:
         assert mask is not None
@@ -138,16 +132,13 @@ def _outer_product(
             _multiply(values[:, rows], gradient[:, columns].mT, out=part)
             part.mul_(mask[rows, columns])
         return product
-    if n_outputs <= FEW_COLUMNS:
-        product = torch.bmm(gradient, values.mT).mT
-    else:
-        product = values.new_empty(len(values), n_inputs, n_outputs)
-        _multiply(values, gradient.mT, out=product)
+    product = values.new_empty(len(values), n_inputs, n_outputs)
+    _multiply(values, gradient.mT, out=product)
     return product if mask is None else product.mul_(mask)
 
 
 def _multiply(a: Tensor, b: Tensor, *, out: Tensor, add: bool = False) -> Tensor:
-    """Batched matrix product, to `out` or added to it."""
+    """Write the batched matrix product to `out`, or add it to `out`."""
     is_large = a.shape[1] * a.shape[2] * b.shape[2] >= LARGE_PRODUCT
     if a.device.type != "cpu" or not is_large:
         return out.baddbmm_(a, b) if add else torch.bmm(a, b, out=out)

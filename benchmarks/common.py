@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 import vmonf
+from vmonf.files import written_whole
 from vmonf.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
@@ -186,9 +187,8 @@ def write_results(arguments: argparse.Namespace, **results: object) -> None:
         **results,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    part = arguments.out.with_suffix(".part")
-    part.write_text(json.dumps(document, indent=1) + "\n")
-    part.replace(arguments.out)
+    with written_whole(arguments.out) as stream:
+        stream.write(f"{json.dumps(document, indent=1)}\n".encode())
 
 
 def source(document: Mapping[str, object], name: str) -> str:

@@ -30,6 +30,7 @@ import vmonf
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
 from vmonf.experiments.tables import write_between_marks
+from vmonf.files import written_whole
 from vmonf.metrics import clustering_accuracy
 from vmonf.plain import plain
 
@@ -198,7 +199,8 @@ def main() -> None:
         "runs": runs,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+    with written_whole(arguments.out) as stream:
+        stream.write(f"{json.dumps(document, indent=1)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,59 @@
-"""Files that are written whole or not at all."""
+"""Output files: a path is checked before long work, and a file is written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+def check_ending(path: str | os.PathLike[str], endings: Sequence[str]) -> str:
+    """Return a path's ending in lower case, if it names one of several formats.
+
+    Raises
+    ------
+    ValueError
+        If it is none of `endings`, which are such as ".png".
+    """
+    ending = Path(path).suffix.lower()
+    if ending in endings:
+        return ending
+    fault = f"the ending '{Path(path).suffix}'" if ending else "no ending"
+    raise ValueError(
+        f"'{path}' has {fault}, which names no format: use {', '.join(endings[:-1])} or "
+        f"{endings[-1]}."
+    )
+
+
+def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> None:
+    """Check that a file can be written to a path later. Nothing is written now.
+
+    Parameters
+    ----------
+    path : path
+    endings : sequence of str
+        The endings allowed, such as ".png"; any if empty.
+
+    Raises
+    ------
+    ValueError
+        If the ending is not allowed, the path is a folder, or the folder of the file does not
+        exist or may not be written to.
+    """
+    if endings:
+        check_ending(path, endings)
+    if os.path.isdir(path):
+        raise ValueError(f"'{path}' is a folder: add the name of a file to write in it.")
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.exists(folder):
+        raise ValueError(f"The folder '{folder}' does not exist: create it first.")
+    if not os.path.isdir(folder):
+        raise ValueError(f"'{folder}' is not a folder: choose another place to write to.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"The folder '{folder}' may not be written to: choose another folder.")
 
 
 @contextmanager
@@ -33,7 +79,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If the file cannot be written there.
     """
     final = Path(os.path.realpath(path))
-    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(8)}.part")
+    temporary = final.with_name(f".{secrets.token_hex(8)}.part")
     try:
         # "x", so that no other file is overwritten; and the usual permissions apply.
         with open(temporary, "xb") as stream:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
+
+from vmonf.files import written_whole
 
 FORMAT = "vmonf-model"
 FORMAT_VERSION = 1
@@ -91,24 +92,13 @@ def _write(target: Path, what: str, header: dict[str, str], tensors: dict[str, T
     content = serialise(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header
     )
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
+        with written_whole(target) as stream:
+            stream.write(content)
     except OSError as error:
         raise ModelFileError(
             f"Cannot write the {what} to {target}: {error.strerror or error}."
         ) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -22,6 +22,7 @@ from vmonf.cli.predict import predict
 from vmonf.cli.reproduce import reproduce
 from vmonf.cli.sample import sample
 from vmonf.cli.score import score
+from vmonf.cli.toy import toy
 
 __all__ = ["app", "main"]
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for verb in (fit, predict, score, sample, plot, info, evaluate, demo):
+for verb in (fit, predict, score, sample, plot, info, evaluate, toy, demo):
     app.command()(errors_in_one_sentence(verb))
 
 app.add_typer(reproduce)

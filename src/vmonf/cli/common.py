@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from vmonf.files import check_output
 from vmonf.plain import finite, plain
 
 if TYPE_CHECKING:
@@ -120,32 +121,12 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 # ---------------------------------------------------------------- files and columns
 
 
-def check_output(path: Path, endings: Sequence[str] = ()) -> None:
-    """Refuse a path that no file could be written to, before long work is done in vain.
+def check_table_output(path: Path | None) -> None:
+    """Refuse a path that no table could be written to; None is standard output."""
+    if path is not None:
+        from vmonf.data.tables import ENDINGS
 
-    Parameters
-    ----------
-    path : Path
-    endings : sequence of str
-        The endings allowed, such as ".png"; any if empty.
-
-    Raises
-    ------
-    ValueError
-        What is wrong with it.
-    """
-    if endings and path.suffix.lower() not in endings:
-        raise ValueError(
-            f"'{path}' must end in {', '.join(endings[:-1])} or {endings[-1]}, which names its "
-            "format."
-        )
-    if path.is_dir():
-        raise ValueError(f"'{path}' is a folder: add the name of a file to write in it.")
-    folder = Path(os.path.realpath(path)).parent
-    if not folder.is_dir():
-        raise ValueError(f"The folder '{folder}' does not exist: create it first.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"The folder '{folder}' may not be written to: choose another folder.")
+        check_output(path, ENDINGS)
 
 
 def split_names(given: Iterable[str] | None, frame: polars.DataFrame) -> list[str]:
@@ -199,7 +180,7 @@ def feature_columns_of(
     TableError
         If a feature or an excluded column is missing, or the number of columns is not D.
     """
-    from vmonf.data import TableError, feature_columns
+    from vmonf.data.tables import TableError, feature_columns
 
     names = feature_names(mixture)
     is_unnamed = not hasattr(mixture, "feature_names_in_") or (
@@ -227,7 +208,7 @@ def feature_rows(
     """The rows of the features, under the names that the model knows: shape (n, D)."""
     import polars
 
-    from vmonf.data import to_matrix
+    from vmonf.data.tables import to_matrix
 
     matrix = to_matrix(frame, columns)
     if not hasattr(mixture, "feature_names_in_"):

@@ -15,10 +15,10 @@ from vmonf.cli.common import (
     Data,
     Json,
     Quiet,
-    check_output,
     print_json,
     split_names,
 )
+from vmonf.files import check_output
 
 if TYPE_CHECKING:
     from vmonf import FlowMixture
@@ -130,7 +130,7 @@ def fit(
 
     import polars
 
-    from vmonf.data import feature_columns, label_column, read_table, to_matrix
+    from vmonf.data.tables import feature_columns, label_column, read_table, to_matrix
 
     frame = read_table(data)
     beside = [name for name in (label, weight) if name is not None]

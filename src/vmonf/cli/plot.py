@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,13 +13,13 @@ from vmonf.cli.common import (
     Json,
     Model,
     Quiet,
-    check_output,
     feature_columns_of,
     feature_rows,
     load_mixture,
     print_json,
     remark,
 )
+from vmonf.files import check_output, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +56,7 @@ def plot(
     if label is not None and data is None:
         raise typer.BadParameter("It names a column of DATA: give the table.", param_hint="--label")
 
-    from vmonf.data import label_column, read_table
+    from vmonf.data.tables import label_column, read_table
     from vmonf.plots import plot as draw
 
     frame = None if data is None else read_table(data)
@@ -78,9 +76,5 @@ def plot(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format its ending names, whole or not at all."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
-    try:
-        figure.savefig(temporary, dpi=150, bbox_inches="tight")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as stream:
+        figure.savefig(stream, format=path.suffix[1:].lower(), dpi=150, bbox_inches="tight")

@@ -15,6 +15,7 @@ from vmonf.cli.common import (
     Quiet,
     TableOutput,
     beside,
+    check_table_output,
     feature_columns_of,
     feature_rows,
     load_mixture,
@@ -50,10 +51,7 @@ def predict(
     `cluster` and `probability`, that of the cluster. A .npy file holds the clusters alone, of
     shape (n,), or with --probabilities the probabilities alone, of shape (n, K).
     """
-    if output is not None:
-        from vmonf.data import check_writable
-
-        check_writable(output)
+    check_table_output(output)
 
     import numpy as np
     import polars

@@ -12,6 +12,7 @@ from vmonf.cli.common import (
     Quiet,
     TableOutput,
     beside,
+    check_table_output,
     feature_names,
     load_mixture,
     print_json,
@@ -39,10 +40,7 @@ def sample(
     The columns are the features and `component`, the one that each row was drawn from. A .npy
     file holds the features alone, of shape (n, D).
     """
-    if output is not None:
-        from vmonf.data import check_writable
-
-        check_writable(output)
+    check_table_output(output)
 
     import polars
 

@@ -15,6 +15,7 @@ from vmonf.cli.common import (
     Quiet,
     TableOutput,
     beside,
+    check_table_output,
     feature_columns_of,
     feature_rows,
     load_mixture,
@@ -49,10 +50,7 @@ def score(
     name. All other columns are kept, then comes `log_prob`. A .npy file holds the new columns
     alone.
     """
-    if output is not None:
-        from vmonf.data import check_writable
-
-        check_writable(output)
+    check_table_output(output)
 
     from vmonf.data import read_table
 

@@ -1,30 +1,13 @@
-"""Tables in and out of files, and toy data with its true density.
+"""Tables in files, and toy data with its true density.
 
-numpy alone is imported here; polars only once a table is touched.
+Importing this package imports numpy; polars is imported when a table is first read or written.
 """
 
-from vmonf.data.tables import (
-    ENDINGS,
-    TableError,
-    check_writable,
-    feature_columns,
-    label_column,
-    read_table,
-    to_matrix,
-    write_table,
-)
+from vmonf.data.tables import TableError, read_table, write_table
 from vmonf.data.toy import Pinwheel, ToyMixture, TwoCircles
 
-__all__ = [
-    "ENDINGS",
-    "Pinwheel",
-    "TableError",
-    "ToyMixture",
-    "TwoCircles",
-    "check_writable",
-    "feature_columns",
-    "label_column",
-    "read_table",
-    "to_matrix",
-    "write_table",
-]
+__all__ = ["Pinwheel", "TableError", "ToyMixture", "TwoCircles", "read_table", "write_table"]
+
+
+def __dir__() -> list[str]:
+    return __all__

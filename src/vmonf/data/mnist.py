@@ -1,4 +1,4 @@
-"""MNIST: read from its IDX files or fetched, and moved to where a flow can model it."""
+"""MNIST: images read from IDX files or fetched, and their logits, which a flow can model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vmonf.data.tables import TableError
 FloatArray = NDArray[np.float64]
 ByteArray = NDArray[np.uint8]
 
-#: Names the folder of the four IDX files, where it is not given.
+#: The environment variable that names the folder of the four IDX files.
 ENVIRONMENT_VARIABLE = "VMONF_MNIST"
-#: How far logits keep from 0 and 1; Papamakarios et al. (2017), appendix on preprocessing.
+#: The distance from 0 and 1 before a logit is taken, as in Papamakarios et al. (2017).
 MARGIN = 1e-6
 LEVELS = 256
 _TYPES = {0x08: np.dtype(np.uint8)}
@@ -28,7 +28,7 @@ _TYPES = {0x08: np.dtype(np.uint8)}
 
 @dataclass(frozen=True)
 class Images:
-    """Images and what they show.
+    """Images and their digits.
 
     Attributes
     ----------
@@ -40,25 +40,25 @@ class Images:
     digits: NDArray[np.int64]
 
     def of(self, digits: Sequence[int]) -> Images:
-        """Those of some digits alone."""
+        """Return the images of the given digits."""
         chosen = np.isin(self.digits, digits)
         return Images(self.pixels[chosen], self.digits[chosen])
 
 
 def load_mnist(folder: str | os.PathLike[str] | None = None) -> tuple[Images, Images]:
-    """Training and test split: 60,000 and 10,000 images.
+    """Load the training and the test split: 60,000 and 10,000 images.
 
     Parameters
     ----------
     folder : path, optional
-        Of the four IDX files, gzipped or not. Unless given, the folder that the environment
-        variable VMONF_MNIST names; without that, scikit-learn fetches the images from
-        OpenML, and keeps them.
+        The folder of the four IDX files, gzipped or not. By default, the folder that the
+        environment variable VMONF_MNIST names. If there is none, scikit-learn fetches the
+        images from OpenML and caches them.
 
     Raises
     ------
     TableError
-        If a file is not there, or is not what it should be, or OpenML cannot be reached.
+        If a file is missing or is not a valid IDX file, or OpenML cannot be reached.
     """
     folder = folder or os.environ.get(ENVIRONMENT_VARIABLE)
     if not folder:
@@ -83,7 +83,7 @@ def read_idx(path: str | os.PathLike[str]) -> ByteArray:
     Raises
     ------
     TableError
-        If it is not one, or is cut short.
+        If the file is not an IDX file of bytes, or is truncated.
     """
     content = Path(path).read_bytes()
     if content[:2] == b"\x1f\x8b":
@@ -144,7 +144,7 @@ def to_logits(pixels: ByteArray, random: np.random.Generator) -> FloatArray:
 
 
 def from_logits(x: FloatArray) -> ByteArray:
-    """Undo `to_logits`: what lies outside of the bytes' range goes to its end."""
+    """Invert `to_logits`; values outside the range of bytes are clipped to it."""
     with np.errstate(over="ignore"):
         inner = 1 / (1 + np.exp(-x))
     shares = (inner - MARGIN) / (1 - 2 * MARGIN)
@@ -152,9 +152,9 @@ def from_logits(x: FloatArray) -> ByteArray:
 
 
 def bits_per_dimension(log_prob: FloatArray, x: FloatArray) -> FloatArray:
-    """Bits a pixel of 256 levels, from log densities of logits in nats: (n,), (n, D) to (n,).
+    """Bits per pixel of 256 levels, from log densities of logits in nats: (n,), (n, D) to (n,).
 
-    It bounds the bits of the discrete image from above, in the mean over the noise.
+    Its mean over the noise is an upper bound on the bits of the discrete image.
 
     Source: Papamakarios et al., "Masked Autoregressive Flow" (2017), appendix on bits per
     pixel: - log p(x) / (D log 2) - log2(1 - 2 margin) + 8 + mean of log2 s(x) + log2 s(-x).
@@ -163,6 +163,6 @@ def bits_per_dimension(log_prob: FloatArray, x: FloatArray) -> FloatArray:
     size = np.abs(x)
     log_slopes = -size - 2 * np.log1p(np.exp(-size))
     n_features = x.shape[1]
-    log_density = log_prob / n_features - log_slopes.mean(axis=1)  # of inner, a feature
+    log_density = log_prob / n_features - log_slopes.mean(axis=1)  # of inner, per feature
     bits: FloatArray = -log_density / math.log(2) - math.log2(1 - 2 * MARGIN) + 8
     return bits

@@ -1,21 +1,23 @@
-"""Tables in and out of files, and the columns of a table as arrays.
+"""Tables in files, and their columns as arrays.
 
-The ending of a file's name says its format: .csv, .tsv, .parquet or .npy. Whatever a user can
-get wrong here is a `TableError`, whose message is one sentence: what is wrong, where, and what
-to do. Rows are counted from 1 in messages, and a header is not counted.
+The ending of a file's name says its format: .csv, .tsv, .parquet or .npy. Every fault of a
+table or its file is a `TableError`, whose message is one sentence: what is wrong, where, and
+what to do. Messages count rows from 1, without the header.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import secrets
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vmonf.files import check_ending, check_output, written_whole
 
 # Polars is imported inside the functions, so that `vmonf --help` need not wait for it.
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy")
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_MOST_NAMES_SHOWN = 12
-_LARGEST_EXACT_INTEGER = 2**53
 
 
 class TableError(ValueError):
@@ -56,59 +56,52 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
     Notes
     -----
     Types of a text file's columns are inferred from all of its rows. Blanks around numbers and
-    column names are no part of them. Lines left blank at the end of the file are no rows, unless
-    the table has a single column, where a blank line is an empty cell.
+    column names are removed. Blank lines at the end of the file are ignored, unless the table
+    has a single column, where a blank line is an empty cell.
     """
     import polars
 
     source = Path(path)
-    ending = _ending(source)
-    if source.is_dir():
-        raise TableError(f"{_shown(source)} is a folder, not a file: name one table in it.")
-    if not source.exists():
-        raise TableError(f"The file {_shown(source)} does not exist: check its name and folder.")
     try:
-        if ending in _SEPARATORS:
-            frame = _read_text(source, _SEPARATORS[ending])
-        elif ending == ".parquet":
+        ending = check_ending(source, ENDINGS)
+    except ValueError as error:
+        raise TableError(str(error)) from error
+    if source.is_dir():
+        raise TableError(f"'{source}' is a folder, not a file: name one table in it.")
+    if not source.exists():
+        raise TableError(f"The file '{source}' does not exist: check its name and folder.")
+    try:
+        if ending == ".parquet":
             frame = polars.read_parquet(source, glob=False)
-        else:
+        elif ending == ".npy":
             frame = _read_npy(source)
+        else:
+            frame = _read_text(source, _SEPARATORS[ending])
     except TableError:
         raise
     except OSError as error:
         raise TableError(
-            f"{_shown(source)} cannot be read: {_reason(error)}; check the file and its "
-            "permissions."
+            f"'{source}' cannot be read: {_reason(error)}; check the file and its permissions."
         ) from error
-    except polars.exceptions.NoDataError as error:
-        raise TableError(_empty_message(source)) from error
-    # Polars panics on some damaged files, and numpy raises these two on truncated ones.
-    except (
-        polars.exceptions.PolarsError,
-        polars.exceptions.PanicException,
-        ValueError,
-        EOFError,
-    ) as error:
+    # Polars panics on some damaged files, and numpy raises ValueError.
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, ValueError) as error:
         raise TableError(
-            f"{_shown(source)} cannot be read as {ending} ({_reason(error)}): check that it is "
-            "whole and that its ending fits what it holds."
+            f"'{source}' cannot be read as {ending} ({_reason(error)}): check that it is whole "
+            "and that its ending fits what it holds."
         ) from error
-    if frame.height == 0 or frame.width == 0:
-        raise TableError(_empty_message(source))
+    if 0 in frame.shape:
+        raise TableError(f"'{source}' is empty: a table needs at least one row and one column.")
     return frame
 
 
 def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table to a file, in the format that the file's ending names.
 
-    The file appears whole or not at all: the table is written to a temporary file beside it,
-    which then takes its name.
+    The file appears whole or not at all.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        The table.
     path : path-like
         A file that ends in .csv, .tsv, .parquet or .npy. A file of this name is replaced.
         In .npy, which keeps no column names, the array is int64 if all columns hold whole
@@ -118,69 +111,29 @@ def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TableError
-        If `check_writable` would raise it, the format cannot hold the table, or the disk does
-        not take it.
+        If the ending is not known, the path is a folder, its folder does not exist or may not
+        be written to, the format cannot hold the table, or the disk does not take it.
     """
     import polars
 
-    check_writable(path)
     target = Path(path)
-    ending = _ending(target)
-    array = _to_array(frame, target) if ending == ".npy" else None
-    # A link should go on pointing to its file, which os.replace would not honour by itself.
-    final = Path(os.path.realpath(target))
-    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(8)}.part")
     try:
-        # "x" so that nobody else's file is overwritten, and the usual permissions apply.
-        with open(temporary, "xb") as stream:
-            if array is not None:
-                np.save(stream, array, allow_pickle=False)
+        check_output(target, ENDINGS)
+    except ValueError as error:
+        raise TableError(str(error)) from error
+    ending = target.suffix.lower()
+    try:
+        with written_whole(target) as stream:
+            if ending == ".parquet":
+                frame.write_parquet(stream)
+            elif ending == ".npy":
+                np.save(stream, _to_array(frame, target), allow_pickle=False)
             else:
-                _write_frame(frame, stream, ending)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, final)
-    except OSError as error:
-        raise TableError(
-            f"{_shown(target)} cannot be written: {_reason(error)}; choose another place."
-        ) from error
-    except polars.exceptions.PolarsError as error:
+                frame.write_csv(stream, separator=_SEPARATORS[ending])
+    except (OSError, polars.exceptions.PolarsError) as error:
         remedy = "convert or drop such columns" if ending == ".parquet" else "choose .parquet"
-        raise TableError(
-            f"The table cannot be written to {_shown(target)} ({_reason(error)}): {remedy}."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Check that `write_table` can write to a path, before long work is done in vain.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to be written later. Nothing is written now.
-
-    Raises
-    ------
-    TableError
-        If the ending is not known, the path is a folder, or the folder of the file does not
-        exist or may not be written to.
-    """
-    target = Path(path)
-    _ending(target)
-    if target.is_dir():
-        raise TableError(f"{_shown(target)} is a folder: add the name of a file to write in it.")
-    folder = Path(os.path.realpath(target)).parent
-    if not folder.exists():
-        raise TableError(f"The folder {_shown(folder)} does not exist: create it first.")
-    if not folder.is_dir():
-        raise TableError(f"{_shown(folder)} is not a folder: choose another place to write to.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise TableError(
-            f"The folder {_shown(folder)} may not be written to: choose another folder, or "
-            "change its permissions."
-        )
+        remedy = "choose another place" if isinstance(error, OSError) else remedy
+        raise TableError(f"'{target}' cannot be written ({_reason(error)}): {remedy}.") from error
 
 
 def feature_columns(
@@ -191,7 +144,6 @@ def feature_columns(
     Parameters
     ----------
     frame : polars.DataFrame
-        The table.
     columns : sequence of str, or None
         The names of the features, in the order wanted. ``None`` means every column.
     exclude : sequence of str
@@ -209,20 +161,18 @@ def feature_columns(
         numeric.
     """
     chosen = list(frame.columns if columns is None else columns)
-    for name in (*chosen, *exclude):
-        _check_exists(frame, name)
-    for position, name in enumerate(chosen):
-        if name in chosen[:position]:
+    _check_exist(frame, [*chosen, *exclude])
+    for name, count in Counter(chosen).items():
+        if count > 1:
             raise TableError(f"The column {name!r} is chosen twice: name it once.")
     excluded = set(exclude)
     chosen = [name for name in chosen if name not in excluded]
     if not chosen:
+        raise TableError("No column is left to be a feature: choose one that is not excluded.")
+    for name in _not_numeric(frame.select(chosen)):
         raise TableError(
-            "No column is left to be a feature: choose at least one column that is not "
-            f"excluded, among {_names_shown(frame.columns)}."
+            f"The column {name!r} {_fault(frame[name])}: exclude it, or choose columns."
         )
-    for name in chosen:
-        _check_numeric(frame[name])
     return chosen
 
 
@@ -232,7 +182,6 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     Parameters
     ----------
     frame : polars.DataFrame
-        The table.
     columns : sequence of str
         The names of the columns, as `feature_columns` returns them.
 
@@ -249,23 +198,18 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     import polars
 
     names = feature_columns(frame, columns, [])
-    matrix = np.empty((frame.height, len(names)))
-    for position, name in enumerate(names):
-        matrix[:, position] = frame[name].cast(polars.Float64).to_numpy()
-    finite = np.isfinite(matrix)
-    if finite.all():
+    numbers = frame.select(names).cast(polars.Float64)
+    matrix = numbers.to_numpy(order="c", writable=True)
+    gaps = np.argwhere(~np.isfinite(matrix))
+    if len(gaps) == 0:
         return matrix
-    row, position = (int(index) for index in np.argwhere(~finite)[0])
-    name = names[position]
-    if frame[name][row] is None:
-        fault = "empty"
-    else:
-        fault = "NaN" if np.isnan(matrix[row, position]) else "infinite"
-    count = int(np.count_nonzero(~finite))
-    total = "it is the only such cell" if count == 1 else f"{count} cells are empty or not finite"
+    row, position = map(int, gaps[0])
+    value = numbers[row, position]
+    fault = "empty" if value is None else "NaN" if np.isnan(value) else "infinite"
     raise TableError(
-        f"The cell in column {name!r}, row {row + 1} is {fault} ({total}): fill such cells, "
-        "remove their rows, or exclude their columns."
+        f"The cell in column {names[position]!r}, row {row + 1} is {fault} (1 of {len(gaps)} cells "
+        "that are empty or not finite): fill such cells, remove their rows, or exclude their "
+        "columns."
     )
 
 
@@ -277,7 +221,6 @@ def label_column(
     Parameters
     ----------
     frame : polars.DataFrame
-        The table.
     name : str
         The column of labels: whole numbers, booleans (as 0 and 1) or text. Whole numbers
         stored as floats, as happens to a column with empty cells, are whole numbers.
@@ -297,75 +240,70 @@ def label_column(
     """
     import polars
 
-    _check_exists(frame, name)
+    _check_exist(frame, [name])
     column = frame[name]
     kind = column.dtype
-    if kind == polars.Categorical or kind == polars.Enum or kind == polars.String:
-        return _text_labels(column.cast(polars.String))
-    if kind == polars.Boolean or kind == polars.Null or kind.is_integer():
-        try:
-            filled = column.cast(polars.Int64).fill_null(-1)
-        except polars.exceptions.PolarsError as error:
-            raise TableError(
-                f"The labels in column {name!r} are too large for whole numbers of 64 bits: "
-                "number the labels anew, or store them as text in a .parquet file."
-            ) from error
-        labels = filled.to_numpy().astype(np.int64)
-        return labels, labels != -1
-    if kind.is_numeric():
-        return _whole_labels(column.cast(polars.Float64))
-    raise TableError(
-        f"The column {name!r} has the type {kind}, but labels are whole numbers or text: "
-        "choose another column."
-    )
+    if kind in (polars.String, polars.Categorical, polars.Enum):
+        text = column.cast(polars.String).fill_null("")
+        text = text.set(text.str.strip_chars().is_in(["", "-1"]), "")
+        names: NDArray[np.object_] = text.to_numpy(writable=True)
+        return names, names != ""
+    if not (kind.is_numeric() or kind in (polars.Boolean, polars.Null)):
+        raise TableError(
+            f"The column {name!r} has the type {kind}, but labels are whole numbers or text: "
+            "choose another column."
+        )
+    is_integer = kind.is_integer() or not kind.is_numeric()
+    column = column if is_integer else column.cast(polars.Float64).fill_nan(None)
+    whole = column.cast(polars.Int64, strict=False)
+    wrong = whole.is_null() & column.is_not_null()
+    if not is_integer:
+        # Beyond 2^53 a float no longer tells neighbouring integers apart.
+        wrong |= (column != column.floor()) | (column.abs() > 2**53)
+    if wrong.any():
+        row = wrong.arg_true()[0]
+        raise TableError(
+            f"The labels in column {name!r} must be whole numbers or text, but row {row + 1} "
+            f"holds {column[row]}: choose another column, round it, or make it text."
+        )
+    labels: NDArray[np.int64] = whole.fill_null(-1).to_numpy(writable=True)
+    return labels, labels != -1
 
 
 def _read_text(source: Path, separator: str) -> polars.DataFrame:
-    """Read .csv or .tsv, and mend what polars leaves as text or as rows."""
+    """Read .csv or .tsv, and strip what polars leaves around numbers, names and rows."""
     import polars
 
-    blank_lines = _checked_blank_lines(source)
-    frame = polars.read_csv(source, separator=separator, infer_schema_length=None, glob=False)
-    # Polars reads each blank line as a row of nulls. In a table of one column it may well be
-    # one, and is how polars writes it.
-    if blank_lines and frame.width > 1:
-        frame = frame.head(max(frame.height - blank_lines, 0))
-    frame = frame.with_columns(
-        _number_if_padded(frame[name])
-        for name, kind in frame.schema.items()
-        if kind == polars.String
-    )
-    stripped = [name.strip() for name in frame.columns]
-    if len(set(stripped)) == len(stripped):
-        frame.columns = stripped
-    return frame
-
-
-def _checked_blank_lines(source: Path) -> int:
-    """Count the blank lines at the end of a text file, and refuse one in UTF-16."""
     with open(source, "rb") as stream:
         if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise TableError(f"{_shown(source)} is text in UTF-16: save it as UTF-8.")
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(size - 2**16, 0))
-        tail = stream.read()
-    line_ends = tail[len(tail.rstrip(b"\r\n")) :].count(b"\n")
-    return max(line_ends - 1, 0)
+            raise TableError(f"'{source}' is text in UTF-16: save it as UTF-8.")
+        stream.seek(max(stream.seek(0, os.SEEK_END) - 2**16, 0))
+        end = stream.read()
+    frame = polars.read_csv(
+        source, separator=separator, infer_schema_length=None, glob=False, raise_if_empty=False
+    )
+    # Polars reads each blank line as a row of nulls, which is right for a single column alone.
+    blank_lines = end[len(end.rstrip(b"\r\n")) :].count(b"\n") - 1
+    if blank_lines > 0 and frame.width > 1:
+        frame = frame.head(max(frame.height - blank_lines, 0))
+    frame = frame.with_columns(
+        _number_if_padded(column) for column in frame if column.dtype == polars.String
+    )
+    if len({name.strip() for name in frame.columns}) == frame.width:
+        frame = frame.rename(str.strip)
+    return frame
 
 
 def _number_if_padded(column: polars.Series) -> polars.Series:
     """Turn text such as " 2" or "+3" into numbers, if all of a column's cells allow it."""
     import polars
 
-    text = column.str.strip_chars()
-    text = text.set(text == "", None)
-    filled = text.len() - text.null_count()
-    if filled == 0:
-        return column
-    for kind in (polars.Int64, polars.Float64):
-        numbers = text.cast(kind, strict=False)
-        if numbers.len() - numbers.null_count() == filled:
-            return numbers
+    text = column.str.strip_chars().replace("", None)
+    if text.null_count() < len(text):
+        for kind in (polars.Int64, polars.Float64):
+            numbers = text.cast(kind, strict=False)
+            if numbers.null_count() == text.null_count():
+                return numbers
     return column
 
 
@@ -373,51 +311,23 @@ def _read_npy(source: Path) -> polars.DataFrame:
     """Read a numeric array of one or two axes."""
     import polars
 
-    # A file object, because numpy would otherwise keep an archive (.npz) open.
+    if source.stat().st_size == 0:
+        return polars.DataFrame()
+    # Unlike numpy.load, this reads neither archives nor pickles.
     with open(source, "rb") as stream:
-        if stream.read(6) != b"\x93NUMPY":
-            if stream.seek(0, os.SEEK_END) == 0:
-                raise TableError(_empty_message(source))
-            raise TableError(
-                f"{_shown(source)} is not a .npy file, whatever its ending says: write it with "
-                "numpy.save."
-            )
-        stream.seek(0)
-        try:
-            array = np.load(stream, allow_pickle=False)
-        except ValueError as error:
-            if "allow_pickle" not in str(error):
-                raise
-            raise TableError(
-                f"{_shown(source)} holds Python objects, which are never unpickled here: save "
-                "an array of numbers."
-            ) from error
-    if array.dtype.kind not in "biuf":
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    kind = array.dtype.newbyteorder("=")
+    if kind.kind not in "biuf" or array.ndim not in (1, 2):
         raise TableError(
-            f"{_shown(source)} holds values of type {array.dtype}: save an array of real "
-            "numbers, or use .csv or .parquet."
+            f"'{source}' holds an array of type {array.dtype} and {array.ndim} axes: save real "
+            "numbers with rows and columns, or with rows only."
         )
-    if array.ndim not in (1, 2):
-        raise TableError(
-            f"{_shown(source)} holds an array of {array.ndim} axes: save one with rows and "
-            "columns, or with rows only."
-        )
-    # Polars takes the machine's own byte order only, and not every version all float types.
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
-    table = array.reshape(len(array), -1) if array.size else array.reshape(0, 0)
-    return polars.DataFrame(
-        {str(index): np.ascontiguousarray(table[:, index]) for index in range(table.shape[1])}
-    )
-
-
-def _write_frame(frame: polars.DataFrame, stream: BinaryIO, ending: str) -> None:
-    """Write all formats but .npy to an open file."""
-    if ending == ".parquet":
-        frame.write_parquet(stream)
-    else:
-        frame.write_csv(stream, separator=_SEPARATORS[ending])
+    # Polars does not take every float type of numpy.
+    if kind.kind == "f" and kind.itemsize not in (4, 8):
+        kind = np.dtype(np.float64)
+    array = array.astype(kind, copy=False)
+    array = array[:, None] if array.ndim == 1 else array
+    return polars.from_numpy(array, [str(index) for index in range(array.shape[1])], orient="row")
 
 
 def _to_array(frame: polars.DataFrame, target: Path) -> NDArray[Any]:
@@ -425,130 +335,60 @@ def _to_array(frame: polars.DataFrame, target: Path) -> NDArray[Any]:
     import polars
 
     if frame.width == 0:
-        raise TableError(f"The table for {_shown(target)} has no columns: there is no array.")
-    for name, kind in frame.schema.items():
-        if not (kind.is_numeric() or kind == polars.Boolean):
-            raise TableError(
-                f"The column {name!r} is not numeric, so that {_shown(target)} cannot hold it: "
-                "use .csv or .parquet."
-            )
-    whole = all(
-        (kind.is_integer() or kind == polars.Boolean) and not frame[name].null_count()
-        for name, kind in frame.schema.items()
-    )
-    arrays: list[NDArray[Any]] = []
-    for series in frame:
-        try:
-            arrays.append(series.cast(polars.Int64 if whole else polars.Float64).to_numpy())
-        except polars.exceptions.PolarsError as error:
-            raise TableError(
-                f"The column {series.name!r} holds numbers too large for {_shown(target)}: use "
-                ".csv or .parquet."
-            ) from error
-    return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
-
-
-def _text_labels(column: polars.Series) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """Split text labels from blank cells."""
-    filled = column.fill_null("")
-    is_labelled = (~filled.str.strip_chars().is_in(["", "-1"])).to_numpy().astype(np.bool_)
-    labels = np.empty(len(filled), dtype=np.object_)
-    labels[:] = filled.to_list()
-    labels[~is_labelled] = ""
-    return labels, is_labelled
-
-
-def _whole_labels(column: polars.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Turn whole numbers stored as floats into integers, NaN and null into no label."""
-    values = column.to_numpy()
-    empty = np.isnan(values)
-    # Beyond 2^53 a float no longer tells neighbouring integers apart.
-    whole = empty | ((np.floor(values) == values) & (np.abs(values) <= _LARGEST_EXACT_INTEGER))
-    if not whole.all():
-        row = int(np.argmin(whole))
+        raise TableError(f"The table for '{target}' has no columns: there is no array.")
+    for name in _not_numeric(frame):
         raise TableError(
-            f"The labels in column {column.name!r} must be whole numbers or text, but row "
-            f"{row + 1} holds {values[row]}: choose another column, or round it."
+            f"The column {name!r} is not numeric, so that '{target}' cannot hold it: use .csv or "
+            ".parquet."
         )
-    labels = np.where(empty, -1.0, values).astype(np.int64)
-    return labels, labels != -1
+    is_whole = all(kind.is_integer() or kind == polars.Boolean for kind in frame.dtypes)
+    has_nulls = any(column.null_count() for column in frame)
+    numbers = frame.cast(polars.Int64 if is_whole and not has_nulls else polars.Float64)
+    array = numbers.to_numpy(order="c")
+    return array[:, 0] if frame.width == 1 else array
 
 
-def _ending(path: Path) -> str:
-    """Return the path's ending in lower case if it names a format."""
-    ending = path.suffix.lower()
-    if ending in ENDINGS:
-        return ending
-    fault = f"the ending {path.suffix!r}" if ending else "no ending"
-    raise TableError(
-        f"{_shown(path)} has {fault}, which names no format: use .csv, .tsv, .parquet or .npy."
-    )
+def _not_numeric(frame: polars.DataFrame) -> list[str]:
+    """The names of the columns that hold neither numbers nor booleans."""
+    from polars import selectors
+
+    return frame.select(selectors.exclude(selectors.numeric() | selectors.boolean())).columns
 
 
-def _check_exists(frame: polars.DataFrame, name: str) -> None:
-    """Raise TableError, with the nearest name, unless the table has the column."""
-    if name in frame.columns:
-        return
-    message = f"The table has no column {name!r}"
-    nearest = _nearest(name, frame.columns)
-    if nearest is not None:
-        message += f" (did you mean {nearest!r}?)"
-    raise TableError(f"{message}: its columns are {_names_shown(frame.columns)}.")
-
-
-def _nearest(name: str, names: Sequence[str]) -> str | None:
-    """Return the name most like the one given, whatever its case, if one is like it."""
-    by_lower = {other.strip().lower(): other for other in names}
-    matches = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
-    return by_lower[matches[0]] if matches else None
-
-
-def _names_shown(names: Sequence[str]) -> str:
-    """List the names, but at most a dozen."""
-    shown = ", ".join(repr(name) for name in names[:_MOST_NAMES_SHOWN])
-    hidden = len(names) - _MOST_NAMES_SHOWN
-    return shown if hidden <= 0 else f"{shown} and {hidden} more"
-
-
-def _check_numeric(column: polars.Series) -> None:
-    """Raise TableError, with the first value that is no number, unless all are numbers."""
+def _fault(column: polars.Series) -> str:
+    """Say what is wrong with a column that is not numeric, by its first value that is no number."""
     import polars
 
-    kind = column.dtype
-    if kind.is_numeric() or kind == polars.Boolean:
-        return
-    if column.null_count() == column.len():
-        raise TableError(
-            f"The column {column.name!r} has no values: exclude it, or choose columns."
-        )
-    bad = column.is_not_null()
-    if kind == polars.String:
-        text = column.str.strip_chars()
-        not_numbers = bad & text.cast(polars.Float64, strict=False).is_null()
-        # All may be numbers stored as text, by a .parquet file: then the first is shown.
-        bad = not_numbers if not_numbers.any() else bad
-    row = int(bad.arg_true()[0])
+    wrong = present = column.is_not_null()
+    if not present.any():
+        return "has no values"
+    if column.dtype == polars.String:
+        numbers = column.str.strip_chars().cast(polars.Float64, strict=False)
+        wrong = present & numbers.is_null()
+        # A .parquet file may hold all its numbers as text: then the first of them is shown.
+        wrong = wrong if wrong.any() else present
+    row = wrong.arg_true()[0]
     cell = column.slice(row, 1).to_list()[0]
-    value = repr(cell) if isinstance(cell, str) else " ".join(str(cell).split())
-    if len(value) > 60:
-        value = f"{value[:60]}..."
-    raise TableError(
-        f"The column {column.name!r} is not numeric (row {row + 1} holds {value}, of type "
-        f"{kind}): exclude it, or choose columns."
-    )
+    value = repr(cell) if isinstance(cell, str) else str(cell)
+    value = value if len(value) <= 60 else f"{value[:60]}..."
+    return f"is not numeric (row {row + 1} holds {value}, of type {column.dtype})"
 
 
-def _empty_message(source: Path) -> str:
-    return f"{_shown(source)} is empty: a table needs at least one row and one column."
-
-
-def _shown(path: Path) -> str:
-    return repr(str(path))
+def _check_exist(frame: polars.DataFrame, names: Sequence[str]) -> None:
+    """Raise TableError, with the most similar name, unless the table has all the columns."""
+    known = set(frame.columns)
+    name = next((name for name in names if name not in known), None)
+    if name is None:
+        return
+    by_lower = {other.strip().lower(): other for other in frame.columns}
+    similar = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
+    question = f" (did you mean {by_lower[similar[0]]!r}?)" if similar else ""
+    shown = ", ".join(map(repr, frame.columns[:12]))
+    more = f" and {frame.width - 12} more" if frame.width > 12 else ""
+    raise TableError(f"The table has no column {name!r}{question}: its columns are {shown}{more}.")
 
 
 def _reason(error: BaseException) -> str:
     """Return the first line of an error's message, as part of a sentence."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:;, ") if lines else type(error).__name__
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(reason).splitlines()[0].rstrip(".:;, ")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import vmonf
+from vmonf.files import written_whole
 from vmonf.machine import processor
 
 
@@ -114,9 +115,8 @@ class Ledger:
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path)
+        with written_whole(self.path) as stream:
+            stream.write(f"{json.dumps(self.document, indent=1)}\n".encode())
 
     @property
     def _slowness(self) -> float:

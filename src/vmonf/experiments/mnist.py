@@ -115,7 +115,7 @@ def run(
         A folder that is there. `results.json`, the figures and, while a fit runs, its
         checkpoint go into it.
     folder : path, optional
-        Of MNIST's files; see `vmonf.data.load_mnist`.
+        Of MNIST's files; see `vmonf.data.mnist.load_mnist`.
     n_seeds : int
     quick : bool
         Small flows, few images: shows that it works, not what it reaches.

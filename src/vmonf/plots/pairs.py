@@ -10,6 +10,7 @@ import numpy as np
 
 from vmonf.plots.rows import N_SAMPLES, Points, Subject, limits, outside
 from vmonf.plots.style import (
+    LEGEND,
     LEGEND_BELOW,
     UNLABELLED,
     columns_within,
@@ -185,11 +186,9 @@ def _draw(subject: Subject, points: Points, columns: _Columns) -> Figure:
     panels[0, 0].set_ylabel(f"{'samples' if subject.X is None else 'rows'}")
     legend = panels[0, 1].legend(
         handles=entries,
-        loc="upper left",
-        borderaxespad=0,
         title=points.legend_title,
-        alignment="left",
         ncols=math.ceil(len(entries) / 8),
+        **LEGEND,
     )
     legend.set_in_layout(size == 2)  # In a larger corner the legend has room.
     set_title(

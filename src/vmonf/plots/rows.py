@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vmonf.inputs import encode_labels
-from vmonf.plots.style import UNLABELLED, Look, component_looks, label_looks, shorten
+from vmonf.plots.style import UNLABELLED, Look, component_looks, cut_text, label_looks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -123,19 +123,19 @@ class Subject:
 
     @property
     def n_features(self) -> int:
-        """D."""
+        """The number of features, D."""
         return int(self.mixture.n_features_in_)
 
     @property
     def n_components(self) -> int:
-        """K."""
+        """The number of components, K."""
         return len(self.looks)
 
     def axis_name(self, feature: int) -> str:
         """The name of a feature."""
         if self._feature_names is None:
             return f"column {feature}"
-        return shorten(self._feature_names[feature])
+        return cut_text(self._feature_names[feature])
 
     def given(self) -> Points:
         """At most `MOST_POINTS` of the given rows, grouped by label or by cluster."""
@@ -167,7 +167,7 @@ class Subject:
 
     def short_name(self, component: int) -> str:
         """The name of a component inside a panel."""
-        return shorten(str(self.mixture.classes_[component]), 14)
+        return cut_text(str(self.mixture.classes_[component]), 14)
 
     def sampled_from(self, component: int, n_samples: int) -> Array:
         """Samples from one component: (n_samples, D)."""

@@ -44,6 +44,9 @@ FAINT = "#8c8c8c"
 LEGEND_BELOW = 6
 LEGEND_ENTRIES = 12
 
+#: Arguments of all legends outside or in the corner of a panel.
+LEGEND: dict[str, Any] = {"loc": "upper left", "borderaxespad": 0, "alignment": "left"}
+
 _SETTINGS = {
     "font.size": 10.0,
     "axes.titlesize": 11.0,
@@ -217,10 +220,10 @@ def palette(n_colours: int) -> list[str]:
 
 def display_name(name: Any, kind: str) -> str:
     """Return a name as it is if it is a string, and a number with its kind, as "label 3"."""
-    return shorten(name if isinstance(name, str) else f"{kind} {name}")
+    return cut_text(name if isinstance(name, str) else f"{kind} {name}")
 
 
-def shorten(text: str, most: int = 32) -> str:
+def cut_text(text: str, most: int = 32) -> str:
     """Cut a text that has more characters than this, and put it on one line."""
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
@@ -261,22 +264,21 @@ def draw_points(
     for marker in dict.fromkeys(markers):
         chosen = ~pale & (markers[codes] == marker)
         if chosen.any():
-            colour = colours[codes[chosen]]
             axes.scatter(
                 x[chosen],
                 y[chosen],
                 s=size,
-                c=colour,
-                edgecolors=_rim(colour),
+                c=colours[codes[chosen]],
+                edgecolors=_rims(looks)[codes[chosen]],
                 linewidths=0.35,
                 marker=marker,
                 zorder=3,
             )
 
 
-def _rim(colours: Array) -> Array:
+def _rims(looks: Sequence[Look]) -> Array:
     """Darker colours for the rims of points, so that pale points stand out."""
-    return 0.62 * colours
+    return 0.62 * np.array([to_rgb(look.colour) for look in looks])
 
 
 def point_size(n_points: int) -> float:
@@ -290,19 +292,10 @@ def handles(looks: Sequence[Look], form: Literal["point", "patch", "line"]) -> l
         return [Patch(facecolor=look.colour, label=look.name) for look in looks]
     if form == "line":
         return [Line2D([], [], color=look.colour, linewidth=2, label=look.name) for look in looks]
+    point: dict[str, Any] = {"linestyle": "none", "markersize": 6, "markeredgewidth": 0.5}
     return [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=look.marker,
-            markersize=6,
-            markerfacecolor=look.colour,
-            markeredgecolor=_rim(np.array(to_rgb(look.colour))),
-            markeredgewidth=0.5,
-            label=look.name,
-        )
-        for look in looks
+        Line2D([], [], marker=look.marker, mfc=look.colour, mec=rim, label=look.name, **point)
+        for look, rim in zip(looks, _rims(looks), strict=True)
     ]
 
 
@@ -318,33 +311,19 @@ def legend_beside(
     axes: Axes, entries: Sequence[Artist], title: str | None = None, n_columns: int = 1
 ) -> None:
     """Put a legend to the right of a panel."""
-    axes.legend(
-        handles=entries,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.02),
-        borderaxespad=0,
-        title=title,
-        alignment="left",
-        ncols=n_columns,
-    )
+    place = {"bbox_to_anchor": (1.01, 1.02), "ncols": n_columns}
+    axes.legend(handles=entries, title=title, **place, **LEGEND)
 
 
 def legend_below(
     axes: Axes, entries: Sequence[Artist], width: float, title: str | None = None
 ) -> None:
     """Put a legend below the name of the horizontal axis of a panel of this width, in inches."""
-    axes.legend(
-        handles=entries,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=axes.transAxes + ScaledTranslation(-0.08, -0.5, axes.figure.dpi_scale_trans),
-        borderaxespad=0,
-        title=title,
-        alignment="left",
-        ncols=min(len(entries), columns_within(width, entries)),
-        handletextpad=0.3,
-        columnspacing=1.2,
-    )
+    below = axes.transAxes + ScaledTranslation(-0.08, -0.5, axes.figure.dpi_scale_trans)
+    place = {"bbox_to_anchor": (0, 0), "bbox_transform": below}
+    spacing = {"handletextpad": 0.3, "columnspacing": 1.2}
+    n_columns = min(len(entries), columns_within(width, entries))
+    axes.legend(handles=entries, title=title, ncols=n_columns, **place, **spacing, **LEGEND)
 
 
 def columns_within(width: float, entries: Sequence[Artist]) -> int:

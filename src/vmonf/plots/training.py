@@ -114,10 +114,7 @@ def _draw(mixture: FlowMixture) -> Figure:
         margin = 0.5 if last == first else 0.015 * (last - first) * (last - first < FEW_EPOCHS)
         axes.set_xlim(first - margin, last + margin)
     panels[-1].set_xlabel("epoch")
-    if last - first < 10:
-        panels[-1].set_xticks(history["epoch"])
-    else:
-        panels[-1].xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     set_title(figure, _what_happened(mixture))
     return figure
 

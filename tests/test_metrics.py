@@ -5,7 +5,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from vmonf.metrics import best_map, clustering_accuracy, clustering_scores, contingency_table
+from vmonf.metrics import (
+    best_map,
+    clustering_accuracy,
+    clustering_scores,
+    contingency_table,
+    match,
+)
 
 
 @pytest.fixture(params=[(3, 3), (2, 4), (4, 2)], ids=str)
@@ -40,6 +46,20 @@ def test_best_map_reaches_the_accuracy(two_columns):
         [mapping.get(c) == label for label, c in zip(labels, clusters, strict=True)]
     )
     assert agreement == pytest.approx(clustering_accuracy(labels, clusters))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (4, 2)], ids=str)
+def test_match_equals_search_of_all_pairs(shape):
+    counts = np.random.default_rng(1).integers(20, size=shape)
+    square = np.zeros((max(shape), max(shape)), dtype=int)
+    square[: shape[0], : shape[1]] = counts
+    best = max(
+        square[range(max(shape)), permutation].sum()
+        for permutation in itertools.permutations(range(max(shape)))
+    )
+    rows, columns = match(counts)
+    assert len(set(rows)) == len(set(columns)) == min(shape)
+    assert counts[rows, columns].sum() == best
 
 
 def test_names_do_not_matter():

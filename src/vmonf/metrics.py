@@ -1,4 +1,4 @@
-"""How well clusters agree with labels. The names of the clusters do not matter."""
+"""Agreement of clusters with labels, whatever the names of the clusters."""
 
 from __future__ import annotations
 
@@ -63,8 +63,30 @@ def contingency_table(labels: ArrayLike, clusters: ArrayLike) -> Contingency:
     return Contingency(label_names, cluster_names, counts)
 
 
+def match(counts: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pair rows with columns, one to one, so that the sum of the paired counts is largest.
+
+    Parameters
+    ----------
+    counts : array-like of shape (L, C)
+        The weight of each pair, such as the number of rows with a label and a cluster.
+
+    Returns
+    -------
+    rows, columns : int arrays of shape (min(L, C),)
+        The pairs, in the order of the rows.
+
+    Examples
+    --------
+    >>> match([[1, 5], [0, 7], [3, 4]])
+    (array([1, 2]), array([1, 0]))
+    """
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return rows, columns
+
+
 def best_map(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
-    """Map clusters to labels, one to one, so that most rows agree.
+    """Map clusters to labels, one to one, so that as many rows as possible agree.
 
     Parameters
     ----------
@@ -73,8 +95,8 @@ def best_map(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
     Returns
     -------
     dict
-        From clusters to labels. Where there are more of one than of the other, some are left
-        out; so are pairs that no row has.
+        From clusters to labels. If there are more of one than of the other, some are left out.
+        Pairs without rows are left out too.
 
     Examples
     --------
@@ -83,7 +105,7 @@ def best_map(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
     """
     table = contingency_table(labels, clusters)
     labels_named, clusters_named = table.labels.tolist(), table.clusters.tolist()
-    rows, columns = linear_sum_assignment(table.counts, maximize=True)
+    rows, columns = match(table.counts)
     return {
         clusters_named[column]: labels_named[row]
         for column, row in sorted(zip(columns, rows, strict=True))
@@ -101,7 +123,7 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     Returns
     -------
     float
-        From 0 (never reached) to 1.
+        Above 0, and at most 1.
 
     Examples
     --------
@@ -109,8 +131,7 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     0.75
     """
     counts = contingency_table(labels, clusters).counts
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    return float(counts[rows, columns].sum() / counts.sum())
+    return float(counts[match(counts)].sum() / counts.sum())
 
 
 def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
@@ -124,7 +145,7 @@ def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float
     -------
     dict
         "accuracy", see `clustering_accuracy`; "nmi", normalized mutual information (arithmetic
-        mean); "ari", the adjusted Rand index, whose expectation is 0 under chance.
+        mean); "ari", the adjusted Rand index, whose expectation for random clusters is 0.
     """
     return {
         "accuracy": clustering_accuracy(labels, clusters),

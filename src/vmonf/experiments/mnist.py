@@ -308,7 +308,7 @@ def _counts(digits: IntArray, clusters: IntArray) -> list[list[int]]:
 
 def _draw(mixture: FlowMixture, train: Images, X: Array) -> Figure:
     """Samples of each component beside its cluster's most typical images."""
-    from vmonf.plots.style import framed_panels, house_style
+    from vmonf.plots.style import figure_style, fit_panels, new_figure
 
     cluster = mixture.predict(X)
     log_prob = mixture.component_log_prob(X)
@@ -320,13 +320,12 @@ def _draw(mixture: FlowMixture, train: Images, X: Array) -> Figure:
         best = own[np.argsort(-log_prob[own, c])[:N_SHOWN]]
         blank = np.zeros((N_SHOWN - len(best), train.pixels.shape[1]), dtype=np.uint8)
         typical.append(np.concatenate([train.pixels[best], blank]))
-    with house_style():
-        figure, panels = framed_panels(
-            "MNIST 0 to 4: a row for each component",
-            ("Samples", "Images of the cluster, the likeliest first"),
-            (5.0, 5.0 * N_DIGITS / N_SHOWN),
-        )
-        for axes, rows in zip(panels, (sampled, typical), strict=True):
+    titles = ("Samples", "Images of the cluster, the likeliest first")
+    with figure_style():
+        figure = new_figure(12.0, 5.0)
+        panels = figure.subplots(1, 2)
+        for axes, title, rows in zip(panels, titles, (sampled, typical), strict=True):
+            axes.set_title(title)
             axes.imshow(_tiles(rows), cmap="gray_r", vmin=0, vmax=255, aspect="auto")
             axes.set_xticks([])
             axes.set_yticks(
@@ -336,6 +335,8 @@ def _draw(mixture: FlowMixture, train: Images, X: Array) -> Figure:
             for spine in axes.spines.values():
                 spine.set_visible(False)
         panels[0].set_ylabel("component")
+        width, height = 5.0, 5.0 * N_DIGITS / N_SHOWN
+        fit_panels(figure, width, height, "MNIST 0 to 4: a row for each component")
     return figure
 
 

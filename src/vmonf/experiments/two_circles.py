@@ -173,11 +173,11 @@ def _draw(sentence: str, shown: list[tuple[FlowMixture, Array, IntArray]]) -> Fi
     from vmonf.plots.rows import Subject
     from vmonf.plots.style import (
         draw_points,
-        framed_panels,
+        figure_style,
+        fit_panels,
         handles,
-        house_style,
         legend_below,
-        set_ticks,
+        new_figure,
     )
 
     width, reach, area = 3.4, (-1.05, 1.05), 7.0
@@ -189,8 +189,11 @@ def _draw(sentence: str, shown: list[tuple[FlowMixture, Array, IntArray]]) -> Fi
             f"Data: {words if n_labelled else f'{len(labels):,} rows without labels'}",
             "Model: samples over its regions",
         ]
-    with house_style():
-        figure, panels = framed_panels(sentence, titles, (width, width), n_columns=2, below=0.25)
+    with figure_style():
+        figure = new_figure(2 * width + 2, len(shown) * (width + 1) + 1)
+        panels = figure.subplots(len(shown), 2, squeeze=False).ravel()
+        for axes, words in zip(panels, titles, strict=True):
+            axes.set_title(words)
         for row, (mixture, X, labels) in enumerate(shown):
             subject = Subject(mixture, X, labels)
             given, sampled = subject.given(), subject.sampled(len(X))
@@ -201,6 +204,6 @@ def _draw(sentence: str, shown: list[tuple[FlowMixture, Array, IntArray]]) -> Fi
             draw_points(model, sampled.X, sampled.codes, sampled.looks, area)
             for axes, points in ((data, given), (model, sampled)):
                 axes.set(xlim=reach, ylim=reach)
-                set_ticks(axes)
                 legend_below(axes, handles(points.entries, "point"), width)
+        fit_panels(figure, width, width, sentence)
     return figure

@@ -1,7 +1,7 @@
-"""Figures of a fitted mixture: what it found, how it was trained, how large its components are.
+"""Figures of a fitted mixture: clusters, densities, training and sizes of components.
 
-Every function returns a `matplotlib.figure.Figure`; nothing is shown, and matplotlib's global
-state is left alone. Save a figure with ``figure.savefig("name.png")``; a notebook shows it.
+Every function returns a `matplotlib.figure.Figure` and leaves matplotlib's global state
+unchanged. Save a figure with ``figure.savefig("name.png")``; a notebook displays it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 try:
-    import matplotlib  # noqa: F401 - only to say in one sentence what is missing
+    import matplotlib  # noqa: F401 - gives a clear error if it is missing
 except ModuleNotFoundError as error:
-    if error.name != "matplotlib":  # matplotlib is there, and lacks something of its own
+    if error.name != "matplotlib":  # a dependency of matplotlib is missing
         raise
     raise ImportError("Plots need matplotlib: pip install 'vmonf[plots]'.") from error
 
@@ -58,16 +58,16 @@ def plot(
     mixture : FlowMixture
         Fitted.
     X : array-like or DataFrame of shape (n, D), optional
-        Rows to show; samples from the mixture stand in for them unless given.
+        Rows to show. Without them, samples from the mixture are shown.
     labels : array-like of shape (n,), optional
-        What is known of the rows: whole numbers or strings; -1 marks an unlabelled row.
-        Shown by "regions", "pairs" and "sizes".
+        Labels of the rows: whole numbers or strings; -1 marks an unlabelled row. Shown by
+        "regions", "pairs" and "sizes".
     kind : {"auto", "regions", "density", "training", "pairs", "sizes"}, default="auto"
-        Which figure: see `plot_regions`, `plot_density`, `plot_training`, `plot_pairs` and
-        `plot_sizes`. "auto" is the density of one feature, the regions of two, and the pairs
-        of more.
+        The figure: see `plot_regions`, `plot_density`, `plot_training`, `plot_pairs` and
+        `plot_sizes`. "auto" is "density" for one feature, "regions" for two and "pairs" for
+        more.
     random_state : int, RandomState or None, default=0
-        Draws the samples, and the rows that are shown where X has too many.
+        Draws the samples, and the rows that are shown if X has too many.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The density of one or two features."""
+"""The density of a mixture of one or two features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import FixedFormatter
 
 from vmonf.plots.rows import (
     N_SAMPLES,
@@ -25,14 +25,12 @@ from vmonf.plots.rows import (
 from vmonf.plots.style import (
     INK,
     OKABE_ITO,
-    framed_panels,
+    figure_style,
+    fit_panels,
     handles,
-    house_style,
     legend_beside,
     name_at,
     new_figure,
-    room_beside,
-    set_ticks,
     set_title,
     shortened,
 )
@@ -46,14 +44,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Shares of the mixture that the contours enclose, from the outermost.
+#: Shares of the mixture that the contours enclose, outermost first.
 MASSES = (0.99, 0.90, 0.75, 0.50, 0.25, 0.10)
-#: Share of its own component that an outline encloses.
+#: Share of a component that its outline encloses.
 OUTLINE_MASS = 0.90
-#: Of the panel of contours, in inches.
+#: Height of the panel of contours, in inches.
 HEIGHT = 4.8
 PALE = "#DDDDDD"
-#: Cells along each axis, and points of a curve.
+#: Cells of the grid along each axis, and points of a curve.
 GRID = 200
 CURVE = 800
 SAMPLES_A_COMPONENT = 500
@@ -73,7 +71,8 @@ def plot_density(
     X : array-like or DataFrame of shape (n, D), optional
         Rows to compare the density with: a histogram of one feature, points of two.
     random_state : int, RandomState or None, default=0
-        Draws the samples that find the contours' levels, and 3,000 rows where X has more.
+        Draws the samples that set the levels of the contours, and the 3,000 rows that are
+        shown if X has more.
 
     Returns
     -------
@@ -86,8 +85,8 @@ def plot_density(
 
     Notes
     -----
-    A contour encloses the smallest region that holds a given share of the mixture, from 10 %
-    to 99 %; an outline, the smallest that holds 90 % of its component.
+    A contour encloses the smallest region that contains a given share of the mixture, from
+    10 % to 99 %. An outline encloses the smallest region that contains 90 % of its component.
     """
     subject = Subject(mixture, X, None, random_state)
     if subject.n_features > 2:
@@ -95,12 +94,12 @@ def plot_density(
             f"A density can be drawn of 1 or 2 features, and this mixture has "
             f"{subject.n_features}: choose kind='pairs' instead."
         )
-    with house_style():
+    with figure_style():
         return _draw_curve(subject) if subject.n_features == 1 else _draw_contours(subject)
 
 
 def _log_density(subject: Subject, log_component: Array) -> tuple[Array, Array]:
-    """Weighted components and their sum, as logarithms: (n, K), (n,)."""
+    """Log-densities of the weighted components, (n, K), and of the mixture, (n,)."""
     joint = log_component + np.log(subject.mixture.weights_)
     return joint, np.logaddexp.reduce(joint, axis=1)
 
@@ -112,7 +111,7 @@ def _draw_curve(subject: Subject) -> Figure:
     sampled = subject.sampled(N_SAMPLES).X[:, 0]
     rows = None if subject.X is None else subject.X[:, 0]
     x_range = limits(sampled if rows is None else rows)
-    # The samples' own places, too: a spike between two points of a grid would be missed.
+    # The samples are added to the grid, which could miss a narrow peak between two points.
     within = sampled[(sampled > x_range[0]) & (sampled < x_range[1])]
     x = np.unique(np.concatenate([np.linspace(*x_range, CURVE), within]))
     joint, log_density = _log_density(subject, subject.mixture.component_log_prob(x[:, None]))
@@ -122,7 +121,7 @@ def _draw_curve(subject: Subject) -> Figure:
     tallest = 0.0
     if rows is not None:
         edges = np.linspace(*x_range, int(np.clip(2.0 * np.sqrt(len(rows)), 12, 60)) + 1)
-        # Shares of all rows, of those outside the picture too, so that the heights compare.
+        # Divided by the number of all rows, so that the heights are comparable to the density.
         heights = np.histogram(rows, edges)[0] / (len(rows) * np.diff(edges))
         tallest = float(heights.max())
         axes.stairs(heights, edges, fill=True, color=PALE, zorder=1)
@@ -131,23 +130,22 @@ def _draw_curve(subject: Subject) -> Figure:
     for look, curve in zip(subject.looks, np.exp(joint).T, strict=True):
         axes.fill_between(x, curve, color=look.colour, alpha=0.22, linewidth=0, zorder=2)
         axes.plot(x, curve, color=look.colour, linewidth=1.6, zorder=4)
-    # Below the components, so that they show where one of them is all there is.
+    # Below the components, so that these stay visible where they equal the mixture.
     axes.plot(x, np.exp(log_density), color=INK, linewidth=3.4, zorder=3)
     axes.set_xlim(x_range)
-    # A spike that holds next to nothing must not squash the rest.
+    # A narrow peak of little mass must not set the scale.
     _, at_samples = _log_density(subject, subject.mixture.component_log_prob(sampled[:, None]))
     usual = 4.0 * float(np.exp(np.quantile(at_samples, 0.9)))
     axes.set_ylim(0, 1.05 * max(min(float(np.exp(log_density.max())), usual), tallest))
     axes.set_xlabel(subject.axis_name(0))
     axes.set_ylabel(f"density, per unit of {subject.axis_name(0)}")
-    set_ticks(axes, n_x=9)
     legend_beside(axes, [*entries, *shortened(handles(subject.looks, "line"))])
     outside_mass = mass_outside(sampled[:, None], x_range)
-    set_title(figure, _what_one_sees(subject.n_components, rows is not None) + outside_mass)
+    set_title(figure, _curve_title(subject.n_components, rows is not None) + outside_mass)
     return figure
 
 
-def _what_one_sees(n_components: int, with_rows: bool) -> str:
+def _curve_title(n_components: int, with_rows: bool) -> str:
     beside = ", over a histogram of the rows" if with_rows else ""
     if n_components == 1:
         return f"Density of a single flow{beside}."
@@ -172,20 +170,11 @@ def _draw_contours(subject: Subject) -> Figure:
         left_out = outside(subject.X, *ranges).replace(", ", ",\n", 1)
         dot: dict[str, Any] = {"marker": "o", "markersize": 3, "color": INK, "linestyle": "none"}
         entries.insert(0, Line2D([], [], label=subject.shown(given) + left_out, **dot))
-    outlines = "the outline" if subject.n_components == 1 else "each outline"
-    figure, (axes,) = framed_panels(
-        f"Density, darker where denser; {outlines} holds {OUTLINE_MASS:.0%} of its "
-        f"component.{mass_outside(sampled, *ranges)}",
-        [""],
-        (panel_width(*ranges, HEIGHT), HEIGHT),
-        below=0.8,
-        beside=room_beside(entries),
-    )
-    axes.set_xlim(ranges[0])
-    axes.set_ylim(ranges[1])
-    axes.set_xlabel(subject.axis_name(0))
-    axes.set_ylabel(subject.axis_name(1))
-    set_ticks(axes)
+    width = panel_width(*ranges, HEIGHT)
+    figure = new_figure(width + 5.0, HEIGHT + 3.0)
+    axes = figure.subplots()
+    axes.set(xlim=ranges[0], ylim=ranges[1])
+    axes.set(xlabel=subject.axis_name(0), ylabel=subject.axis_name(1))
     legend_beside(axes, entries)
     _fill_regions(axes, log_density, at_samples, ranges)
     if given is not None:
@@ -197,11 +186,14 @@ def _draw_contours(subject: Subject) -> Figure:
         _outline(axes, log_component[:, component], level, ranges, look.colour)
         if subject.n_components > len(OKABE_ITO):
             name_at(axes, own[at_own.argmax()], subject.short_name(component))
+    outlines = "The outline" if subject.n_components == 1 else "Each outline"
+    title = f"Density. {outlines} encloses {OUTLINE_MASS:.0%} of its component."
+    fit_panels(figure, width, HEIGHT, title + mass_outside(sampled, *ranges))
     return figure
 
 
 def _cells(values: Array, ranges: tuple[tuple[float, float], tuple[float, float]]) -> list[Array]:
-    """Arguments of a contour: x, y and the values on the grid."""
+    """Arguments of a contour plot: x, y and the values on the grid."""
     x, y = grid(*ranges, GRID).T.reshape(2, GRID, GRID)
     return [x, y, values.reshape(GRID, GRID)]
 
@@ -213,12 +205,12 @@ def _fill_regions(
     ranges: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
     levels = np.quantile(at_samples, 1.0 - np.array(MASSES))
-    # Contours need levels that rise, also where a density is flat.
+    # Contours need increasing levels, also where the density is constant.
     step = 1e-9 * max(1.0, float(np.abs(levels).max()))
     levels = np.maximum.accumulate(levels) + step * np.arange(len(levels))
     top = max(float(log_density.max()), float(at_samples.max()), levels[-1]) + step
     greys = [str(grey) for grey in np.linspace(0.93, 0.5, len(MASSES))]
-    # Far from all rows the logarithm falls without end, and contours need finite numbers.
+    # Contours need finite values, and far from all rows the logarithm may not be finite.
     floor = levels[0] - 50.0
     axes.contourf(
         *_cells(log_density.clip(min=floor), ranges),
@@ -226,17 +218,18 @@ def _fill_regions(
         colors=greys,
         zorder=1,
     )
-    # One colour a share, evenly spaced, rather than a scale of logarithms.
-    below = axes.transAxes + ScaledTranslation(0.0, -0.9, axes.figure.dpi_scale_trans)
-    scale = BoundaryNorm(np.arange(len(MASSES) + 1), len(MASSES))
+    # One colour for each share, evenly spaced, instead of a scale of logarithms.
     bar = axes.figure.colorbar(
-        ScalarMappable(scale, ListedColormap(greys)),
-        cax=axes.inset_axes((0.0, 0.0, 1.0, 0.03), transform=below),
-        orientation="horizontal",
-        ticks=np.arange(len(MASSES), dtype=float),
-        label="share of the mixture in all that is at least as dense",
+        ScalarMappable(
+            BoundaryNorm(np.arange(len(MASSES) + 1), len(MASSES)), ListedColormap(greys)
+        ),
+        ax=axes,
+        location="bottom",
+        aspect=40,
+        ticks=np.arange(len(MASSES)),
+        format=FixedFormatter([f"{mass:.0%}" for mass in MASSES]),
+        label="share of the mixture in the region of at least this density",
     )
-    bar.ax.set_xticklabels([f"{mass:.0%}" for mass in MASSES])
     bar.outline.set_visible(False)
 
 
@@ -247,7 +240,7 @@ def _outline(
     ranges: tuple[tuple[float, float], tuple[float, float]],
     colour: str,
 ) -> None:
-    # A component thinner than the grid's cells, or outside of it, has no outline to draw.
+    # A component narrower than a cell of the grid, or outside the grid, has no outline.
     if log_prob.min() < level < log_prob.max():
         axes.contour(
             *_cells(log_prob.clip(min=level - 50.0), ranges),

@@ -1,4 +1,4 @@
-"""Many features, two at a time."""
+"""Scatter plots of pairs of features, and histograms of each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from vmonf.plots.rows import N_SAMPLES, Points, Subject, limits, outside
 from vmonf.plots.style import (
+    LEGEND,
     LEGEND_BELOW,
     UNLABELLED,
+    columns_within,
     draw_points,
+    figure_style,
     handles,
-    house_style,
     new_figure,
     point_size,
-    room_beside,
-    set_ticks,
     set_title,
     shortened,
 )
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: With more features than this, principal components say more than any few of them.
+#: With more features than this, principal components are considered instead.
 MOST_FEATURES = 8
 
 
@@ -44,26 +44,26 @@ def plot_pairs(
     of: Literal["auto", "features", "components"] = "auto",
     random_state: int | np.random.RandomState | None = 0,
 ) -> Figure:
-    """Draw each pair of a few features, and the distribution of each by cluster.
+    """Draw each pair of a few features, and the histogram of each by cluster.
 
     Parameters
     ----------
     mixture : FlowMixture
         Fitted to two features or more.
     X : array-like or DataFrame of shape (n, D), optional
-        Rows to draw, coloured by cluster; samples, coloured by component, unless given.
+        Rows to draw, coloured by cluster. Without them, samples coloured by component.
     labels : array-like of shape (n,), optional
         Colour the rows by these instead; -1 marks an unlabelled row. A label has the colour
-        of the component that shares most rows with it.
+        of the component it is matched with.
     n_features : int, default=4
-        How many to draw, at most: at least two.
+        The largest number of features to draw, at least two.
     of : {"auto", "features", "components"}, default="auto"
-        The features that separate the clusters best, by the share of their variance that is
-        between clusters; or the first principal components of the standardised features.
-        "auto" takes components of more than eight features, if they hold well more of the
-        variance than as many features would.
+        "features" are those that separate the clusters best, by the share of their variance
+        between clusters; "components" are the first principal components of the standardised
+        features. "auto" is "components" if there are more than eight features and the
+        components explain much more of the variance than as many features would.
     random_state : int, RandomState or None, default=0
-        Draws the samples, or 3,000 rows where X has more.
+        Draws the samples, or the 3,000 rows that are shown if X has more.
 
     Returns
     -------
@@ -72,8 +72,8 @@ def plot_pairs(
     Raises
     ------
     ValueError
-        If the mixture has a single feature, n_features or `of` cannot be, or X or labels do
-        not fit the mixture.
+        If the mixture has a single feature, n_features or `of` is not allowed, or X or labels
+        do not fit the mixture.
     """
     if of not in ("auto", "features", "components"):
         raise ValueError(f"of={of!r} is not known: choose 'auto', 'features' or 'components'.")
@@ -88,20 +88,20 @@ def plot_pairs(
     n_shown = min(n_features, subject.n_features)
     columns = _leading_features(subject, points, n_shown)
     many = subject.n_features > MOST_FEATURES
-    # A single row has no directions.
+    # A single row has no principal components.
     if len(points.X) > 1 and (of == "components" or (of == "auto" and many)):
         components, share = _principal_components(points.X, n_shown)
-        # Features without correlation have no directions that say more than others.
+        # Components of uncorrelated features explain little more than the features.
         if of == "components" or share > 1.5 * n_shown / subject.n_features:
             columns = components
-    with house_style():
+    with figure_style():
         return _draw(subject, points, columns)
 
 
 @final
 @dataclass(frozen=True)
 class _Columns:
-    """What is drawn of each row: values of shape (m, P), the name of each, and what they are."""
+    """The values to draw, of shape (m, P), the name of each column, and their description."""
 
     values: Array
     names: list[str]
@@ -114,7 +114,7 @@ def _leading_features(subject: Subject, points: Points, n_shown: int) -> _Column
     chosen = np.argsort(-share, kind="stable")[:n_shown]
     what = f"the {n_shown} of {subject.n_features} features that separate the clusters best"
     if n_shown == subject.n_features:
-        what = f"all {n_shown} features, those that separate the clusters best first"
+        what = f"all {n_shown} features, in the order of how well they separate the clusters"
     return _Columns(points.X[:, chosen], [subject.axis_name(int(i)) for i in chosen], what)
 
 
@@ -126,7 +126,7 @@ def between_share(X: Array, clusters: NDArray[np.int64]) -> Array:
     X : array of shape (m, D)
     clusters : int array of shape (m,)
     """
-    # Scaled by the range, so that no square under- or overflows.
+    # Divided by the range, so that no square underflows or overflows.
     spread = np.ptp(X, axis=0)
     unit = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     between = np.zeros(X.shape[1])
@@ -138,7 +138,7 @@ def between_share(X: Array, clusters: NDArray[np.int64]) -> Array:
 
 
 def _principal_components(X: Array, n_shown: int) -> tuple[_Columns, float]:
-    """Return the first components of the standardised features, and their share of variance."""
+    """Principal components of the standardised features, and their share of the variance."""
     spread = np.ptp(X, axis=0)
     unit = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     deviation = unit.std(axis=0)
@@ -146,7 +146,7 @@ def _principal_components(X: Array, n_shown: int) -> tuple[_Columns, float]:
     _, lengths, directions = np.linalg.svd(unit, full_matrices=False)
     n_shown = min(n_shown, len(directions))
     directions = directions[:n_shown]
-    # A direction has no sign of its own: let its largest part be positive.
+    # The sign of a component is arbitrary: its largest coefficient is made positive.
     largest = np.abs(directions).argmax(axis=1)
     directions = directions * np.sign(directions[np.arange(n_shown), largest])[:, None]
     share = np.square(lengths) / max(float(np.square(lengths).sum()), np.finfo(float).tiny)
@@ -157,12 +157,10 @@ def _principal_components(X: Array, n_shown: int) -> tuple[_Columns, float]:
 
 def _draw(subject: Subject, points: Points, columns: _Columns) -> Figure:
     size = columns.values.shape[1]
-    # The empty corner has room for eight entries a column, and as many columns as fit.
+    # The empty corner is as high as eight entries of a legend.
     entries = handles(points.entries, "point")
-    column_width, corner_width = room_beside(entries), 2.2 * (size - 1)
-    entries = shortened(entries, 8 * max(1, int(corner_width / column_width)))
-    spare_width = max(0.0, column_width - corner_width)
-    figure = new_figure(2.2 * size + 1.6 + 2.0 * spare_width, 2.0 * size + 0.9)
+    entries = shortened(entries, 8 * columns_within(2.2 * (size - 1), entries))
+    figure = new_figure(2.2 * size + 1.6, 2.0 * size + 0.9)
     panels = figure.subplots(size, size, sharex="col", squeeze=False)
     ranges = [limits(column) for column in columns.values.T]
     for row in range(size):
@@ -176,7 +174,6 @@ def _draw(subject: Subject, points: Points, columns: _Columns) -> Figure:
                 pair = columns.values[:, [column, row]]
                 draw_points(axes, pair, points.codes, points.looks, 0.6 * point_size(len(pair)))
                 axes.set_ylim(ranges[row])
-            set_ticks(axes, 4, 4)
             axes.set_xlim(ranges[column])
             if column == row:
                 axes.set_yticks([])
@@ -187,14 +184,13 @@ def _draw(subject: Subject, points: Points, columns: _Columns) -> Figure:
             if column == 0 and row > 0:
                 axes.set_ylabel(columns.names[row], fontsize=_fitting(columns.names[row]))
     panels[0, 0].set_ylabel(f"{'samples' if subject.X is None else 'rows'}")
-    panels[0, 1].legend(
+    legend = panels[0, 1].legend(
         handles=entries,
-        loc="upper left",
-        borderaxespad=0,
         title=points.legend_title,
-        alignment="left",
         ncols=math.ceil(len(entries) / 8),
-    ).set_in_layout(False)
+        **LEGEND,
+    )
+    legend.set_in_layout(size == 2)  # In a larger corner the legend has room.
     set_title(
         figure,
         f"{subject.shown(points)}{outside(columns.values, *ranges)}, coloured by "
@@ -204,7 +200,7 @@ def _draw(subject: Subject, points: Points, columns: _Columns) -> Figure:
 
 
 def _fitting(name: str) -> float:
-    """Font size at which a name is no longer than its panel."""
+    """Font size at which a name is not longer than its panel."""
     longest = max(len(line) for line in name.split("\n"))
     return min(10.0, 10.0 * 24 / longest)
 
@@ -212,11 +208,11 @@ def _fitting(name: str) -> float:
 def _draw_histograms(
     axes: Axes, values: Array, points: Points, x_range: tuple[float, float]
 ) -> None:
-    """One histogram a group, by number of rows, so that large groups look large."""
+    """One histogram for each group, of numbers of rows, so that large groups look large."""
     groups = [(-1, UNLABELLED), *enumerate(points.looks)]
     n_bins = int(np.clip(1.2 * np.sqrt(len(values)), 12, 30))
     edges = np.linspace(*x_range, n_bins + 1)
-    # Many fills over each other make mud: lines alone are then clearer.
+    # Many overlapping fills cannot be told apart, so that they are made nearly transparent.
     fill = 0.3 if len(points.looks) <= LEGEND_BELOW else 0.08
     for code, look in groups:
         heights = np.histogram(values[points.codes == code], edges)[0]

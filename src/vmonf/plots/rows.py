@@ -1,4 +1,4 @@
-"""What a figure shows of a mixture: rows, labels, samples, limits, names."""
+"""The data of a figure: rows, labels, samples, names and limits of axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vmonf.labels import encode_labels
-from vmonf.plots.style import UNLABELLED, Look, component_looks, drawable, label_looks
+from vmonf.plots.style import UNLABELLED, Look, component_looks, cut_text, label_looks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Most points a panel draws.
+#: Most points in a panel.
 MOST_POINTS = 3000
-#: Samples that stand in for rows where none are given.
+#: Number of samples where no rows are given.
 N_SAMPLES = 2000
 
 
 @final
 @dataclass(frozen=True)
 class Points:
-    """Rows to draw, each in a group.
+    """Rows to draw, and the group of each.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Points:
     codes : int array of shape (m,)
         The group of each row, -1 where it has none.
     looks : list of Look
-        Of each group.
+        One for each group.
     grouping : str
         What the groups are: "cluster", "label" or "component".
     """
@@ -50,7 +50,7 @@ class Points:
 
     @property
     def legend_title(self) -> str | None:
-        """What the groups are, unless their names say so themselves, as "component 3" does."""
+        """The kind of the groups, or None if their names contain it, as in "component 3"."""
         kind = "label" if self.grouping == "label" else "component"
         if all(look.name.startswith(f"{kind} ") for look in self.looks):
             return None
@@ -58,13 +58,13 @@ class Points:
 
     @property
     def entries(self) -> list[Look]:
-        """What a legend lists: each group, and the rows without one if there are any."""
+        """The looks in a legend: of each group, and of rows without a group if there are any."""
         return [*self.looks, UNLABELLED] if (self.codes < 0).any() else self.looks
 
 
 @final
 class Subject:
-    """A fitted mixture and the rows a user gave with it, checked once.
+    """A fitted mixture, and the rows and labels to draw with it, validated.
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ class Subject:
     Attributes
     ----------
     mixture : FlowMixture
-        Takes arrays that we made, without asking for the names of their columns.
+        A copy without names of features, so that arrays need no column names.
     X : array of shape (n, D) or None
     label_classes, label_codes : array of shape (L,), int array of shape (n,); or None
     looks : list of Look
-        Of each component.
+        One for each component.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class Subject:
             names, self.label_codes = encode_labels(values, len(values))
             self.label_classes = names[: int(self.label_codes.max()) + 1]
         self.looks = component_looks(mixture.classes_)
-        # Grids and samples have no column names: a copy that knows none does not miss them.
+        # Grids and samples have no column names, and the mixture would warn about that.
         self.mixture = copy.copy(mixture)
         names_in = self.mixture.__dict__.pop("feature_names_in_", None)
         self._feature_names = None if names_in is None else [str(name) for name in names_in]
@@ -123,22 +123,22 @@ class Subject:
 
     @property
     def n_features(self) -> int:
-        """D."""
+        """The number of features, D."""
         return int(self.mixture.n_features_in_)
 
     @property
     def n_components(self) -> int:
-        """K."""
+        """The number of components, K."""
         return len(self.looks)
 
     def axis_name(self, feature: int) -> str:
-        """What an axis is called."""
+        """The name of a feature."""
         if self._feature_names is None:
             return f"column {feature}"
-        return drawable(self._feature_names[feature])
+        return cut_text(self._feature_names[feature])
 
     def given(self) -> Points:
-        """The user's rows, at most `MOST_POINTS` of them, in groups: by label, or by cluster."""
+        """At most `MOST_POINTS` of the given rows, grouped by label or by cluster."""
         assert self.X is not None
         n_rows = len(self.X)
         chosen = np.arange(n_rows)
@@ -153,12 +153,12 @@ class Subject:
         return Points(X, self.label_codes[chosen], looks, "label")
 
     def sampled(self, n_samples: int) -> Points:
-        """Samples from the mixture, in groups by component."""
+        """Samples from the mixture, grouped by component."""
         X, drawn = self.mixture.sample(n_samples, random_state=self._random)
         return Points(X, self._index(drawn), self.looks, "component")
 
     def shown(self, points: Points) -> str:
-        """Say how many rows a figure shows, as "3,000 of 5,000 rows" or "150 rows"."""
+        """Return the number of rows in a figure, as "3,000 of 5,000 rows" or "150 rows"."""
         if self.X is None:
             return counted(len(points.X), "sample")
         if len(points.X) < len(self.X):
@@ -166,8 +166,8 @@ class Subject:
         return counted(len(self.X), "row")
 
     def short_name(self, component: int) -> str:
-        """What is written into a picture: the number or word alone."""
-        return drawable(str(self.mixture.classes_[component]), 14)
+        """The name of a component inside a panel."""
+        return cut_text(str(self.mixture.classes_[component]), 14)
 
     def sampled_from(self, component: int, n_samples: int) -> Array:
         """Samples from one component: (n_samples, D)."""
@@ -175,7 +175,7 @@ class Subject:
         return self.mixture.sample(n_samples, name, random_state=self._random)[0]
 
     def clusters(self, X: Array) -> IntArray:
-        """Component each row is assigned to by the posterior, 0..K-1."""
+        """Index of the most probable component of each row under the posterior."""
         clusters: IntArray = self.mixture.predict_proba(X).argmax(axis=1)
         return clusters
 
@@ -186,17 +186,17 @@ class Subject:
 
 
 def limits(values: Array) -> tuple[float, float]:
-    """Where an axis begins and ends, so that a few far rows do not squash all others.
+    """Limits of an axis, which a few outliers do not affect.
 
-    The middle 96 % of the values, and half as much again on either side, but no farther than
-    there are any.
+    They include the middle 96 % of the values, and other values that are at most half of that
+    range away from it.
 
     Parameters
     ----------
     values : array of shape (m,)
     """
-    # Of the two neighbours of a quantile the inner one, so that in a small table, too, the
-    # farthest row has no say.
+    # A quantile is the inner one of its two neighbours, so that the farthest row has no
+    # influence in small tables either.
     low = float(np.quantile(values, 0.02, method="higher"))
     high = float(np.quantile(values, 0.98, method="lower"))
     if not high > low:
@@ -209,13 +209,13 @@ def limits(values: Array) -> tuple[float, float]:
 
 
 def outside(X: Array, *ranges: tuple[float, float]) -> str:
-    """Say how many rows a picture leaves out, as ", 3 outside the picture"; empty if none.
+    """Return how many rows are outside the limits, as ", 3 outside the picture", or "".
 
     Parameters
     ----------
     X : array of shape (n, D)
     *ranges : (float, float)
-        Where each of the D axes begins and ends.
+        The limits of each of the D axes.
     """
     low, high = np.array(ranges).T
     left_out = int(((low > X) | (high < X)).any(axis=1).sum())
@@ -223,24 +223,24 @@ def outside(X: Array, *ranges: tuple[float, float]) -> str:
 
 
 def mass_outside(sampled: Array, *ranges: tuple[float, float]) -> str:
-    """Say how much of the mixture a picture of the rows leaves out, unless it is little."""
+    """Return a sentence on the share of the samples outside the limits, or "" if it is small."""
     low, high = np.array(ranges).T
     share = float(((low > sampled) | (high < sampled)).any(axis=1).mean())
     return f" {share:.0%} of the mixture lies outside the picture." if share >= 0.02 else ""
 
 
 def counted(number: int, what: str) -> str:
-    """As "1,024 rows" or "1 row"."""
+    """Return a number with its noun, as "1,024 rows" or "1 row"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def grid(x_range: tuple[float, float], y_range: tuple[float, float], n: int) -> Array:
-    """Centres of n x n cells that tile the picture: (n * n, 2), row by row from below."""
+    """Centres of n x n cells that cover the panel: (n * n, 2), row by row from the bottom."""
     x, y = (low + (high - low) * (np.arange(n) + 0.5) / n for low, high in (x_range, y_range))
     return np.stack([part.ravel() for part in np.meshgrid(x, y)], axis=1)
 
 
 def panel_width(x_range: tuple[float, float], y_range: tuple[float, float], height: float) -> float:
-    """Width of a panel of this height: one scale for both axes where that leaves a fair shape."""
+    """Width of a panel of this height, with one scale for both axes unless far from square."""
     ratio = (x_range[1] - x_range[0]) / (y_range[1] - y_range[0])
     return height * (ratio if 0.75 < ratio < 1.6 else 1.15)

@@ -1,4 +1,4 @@
-"""How large each component is."""
+"""Mixing weight of each component, and share of the rows assigned to it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import PercentFormatter
 
 from vmonf.plots.rows import Subject, counted
 from vmonf.plots.style import (
     FAINT,
     INK,
     UNLABELLED,
+    figure_style,
     handles,
-    house_style,
     label_looks,
     legend_beside,
     new_figure,
     set_title,
     shortened,
-    tint,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: More bars than this are a page too long.
+#: Most components in a figure.
 MOST_COMPONENTS = 40
 
 
@@ -48,10 +47,10 @@ def plot_sizes(
     mixture : FlowMixture
         Fitted.
     X : array-like or DataFrame of shape (n, D), optional
-        Rows to assign, by the posterior; only the mixing weights are drawn unless given.
+        Rows to assign by the posterior. Without them only the mixing weights are drawn.
     labels : array-like of shape (n,), optional
-        Stack each component's rows by these; -1 marks an unlabelled row. A label has the
-        colour of the component that shares most rows with it.
+        Divide the rows of each component by these; -1 marks an unlabelled row. A label has
+        the colour of the component it is matched with.
 
     Returns
     -------
@@ -63,7 +62,7 @@ def plot_sizes(
         If X or labels do not fit the mixture.
     """
     subject = Subject(mixture, X, labels)
-    with house_style():
+    with figure_style():
         return _draw(subject)
 
 
@@ -75,7 +74,7 @@ def _draw(subject: Subject) -> Figure:
         clusters = subject.clusters(subject.X)
         shares = np.bincount(clusters, minlength=subject.n_components) / len(clusters)
         sizes = np.maximum(weights, shares)
-    # The largest components, in their own order.
+    # The largest components, in the order of their index.
     chosen = np.sort(np.argsort(-sizes, kind="stable")[:MOST_COMPONENTS])
     looks = [subject.looks[component] for component in chosen]
     place = np.arange(len(chosen), dtype=float)
@@ -85,7 +84,7 @@ def _draw(subject: Subject) -> Figure:
     figure = new_figure(7.6 + 0.07 * longest, max(2.6, 1.5 + height * len(chosen)))
     axes = figure.subplots()
     entries: list[Artist] = [
-        Patch(facecolor=tint(INK, 0.25), edgecolor=INK, label="mixing weight p(c)")
+        Patch(facecolor=(INK, 0.25), edgecolor=INK, label="mixing weight p(c)")
     ]
     thickness = 0.62 if clusters is None else 0.36
     above = place if clusters is None else place - 0.2
@@ -93,7 +92,7 @@ def _draw(subject: Subject) -> Figure:
         above,
         weights[chosen],
         thickness,
-        color=[tint(look.colour, 0.25) for look in looks],
+        color=[(look.colour, 0.25) for look in looks],
         edgecolor=[look.colour for look in looks],
         linewidth=1.2,
     )
@@ -108,17 +107,16 @@ def _draw(subject: Subject) -> Figure:
         _write_values(axes, below, shares[chosen])
         legend_beside(axes, entries)
     axes.set_yticks(place, [look.name for look in looks])
-    axes.set_ylim(len(chosen) - 0.4, -0.6)  # The first component on top.
+    axes.set_ylim(len(chosen) - 0.4, -0.6)  # The first component is at the top.
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1.18 * float(sizes.max()))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(_percent)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("share")
-    set_title(figure, _what_one_sees(subject, len(chosen)))
+    set_title(figure, _title(subject, len(chosen)))
     return figure
 
 
-def _what_one_sees(subject: Subject, n_shown: int) -> str:
+def _title(subject: Subject, n_shown: int) -> str:
     which = "each component"
     if n_shown < subject.n_components:
         which = f"the {n_shown} largest of {subject.n_components} components"
@@ -144,10 +142,6 @@ def _write_values(axes: Axes, place: Array, values: Array) -> None:
         )
 
 
-def _percent(share: float, _: object) -> str:
-    return f"{100 * share:g}%"
-
-
 def _stack_labels(
     axes: Axes,
     subject: Subject,
@@ -156,7 +150,7 @@ def _stack_labels(
     place: Array,
     thickness: float,
 ) -> list[Artist]:
-    """Bars of the rows assigned, one part a label; their legend entries."""
+    """Draw bars of the assigned rows, one part for each label, and return their legend entries."""
     assert subject.label_codes is not None
     assert subject.label_classes is not None
     codes = subject.label_codes

@@ -1,25 +1,26 @@
-"""One look for every figure: colours, markers, names, sizes and legends."""
+"""The appearance that all figures share: colours, markers, names, titles and legends."""
 
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import Formatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
+
+from vmonf.metrics import match
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,59 +28,60 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Okabe and Ito's colours, which the colour-blind tell apart; yellow and black come last,
-#: for a pale and a grey tint say least.
+#: Okabe and Ito's colours, which colour-blind readers can tell apart. Yellow and black come
+#: last, because their tints are the hardest to recognise.
 OKABE_ITO = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#000000",
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7"),
+    *("#56b4e9", "#d55e00", "#f0e442", "#000000"),
 )
-#: With more components than these colours, shapes tell neighbours in hue apart as well.
+#: With more components than these colours, components differ in marker as well.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-#: For labels that no component matches, once all colours are taken.
-GREYS = ("#4D4D4D", "#7A7A7A", "#A0A0A0")
+#: For labels without a component, once all of the colours above are taken.
+GREYS = ("#4d4d4d", "#7a7a7a", "#a0a0a0")
+#: For text and lines; FAINT for what matters less.
 INK = "#333333"
-FAINT = "#8C8C8C"
-#: Longest legend that stands below its panel, and longest legend at all.
+FAINT = "#8c8c8c"
+#: Most entries of a legend below a panel, and of any legend.
 LEGEND_BELOW = 6
 LEGEND_ENTRIES = 12
-#: Longest name before it is cut.
-NAME_LENGTH = 32
+
+#: Arguments of all legends outside or in the corner of a panel.
+LEGEND: dict[str, Any] = {"loc": "upper left", "borderaxespad": 0, "alignment": "left"}
 
 _SETTINGS = {
     "font.size": 10.0,
     "axes.titlesize": 11.0,
     "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
     "axes.labelsize": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
     "axes.grid": False,
+    "axes.formatter.use_mathtext": False,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
     "figure.titlesize": 12.0,
     "figure.titleweight": "normal",
     "figure.dpi": 110.0,
     "legend.fontsize": 9.5,
     "legend.frameon": False,
     "legend.title_fontsize": 9.5,
+    "text.parse_math": False,
     "text.usetex": False,
 }
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw with our sizes, and leave the user's settings as they were."""
+def figure_style() -> Iterator[None]:
+    """Draw with these settings, and restore the user's settings afterwards."""
     with matplotlib.rc_context(_SETTINGS):
         yield
 
 
 @final
 class ShownFigure(Figure):
-    """A figure that a notebook shows although pyplot, which would do so, is not involved."""
+    """A figure that a notebook displays without pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -88,66 +90,34 @@ class ShownFigure(Figure):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, whose parts are kept from overlapping."""
+    """Return an empty figure, in inches, with matplotlib's constrained layout."""
     return ShownFigure(figsize=(width, height), layout="constrained")
 
 
-def framed_panels(
-    title: str,
-    panel_titles: Sequence[str],
-    size: tuple[float, float],
-    *,
-    n_columns: int | None = None,
-    below: float = 0.0,
-    beside: float = 0.0,
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels in rows, each of exactly one size.
+def set_title(figure: Figure, sentence: str) -> None:
+    """Set the title of the figure, on as many lines as its width needs."""
+    lines = textwrap.wrap(sentence, int(11 * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", color=INK)
 
-    Automatic layouts cannot keep two axes to one scale and a legend out of the way at once.
 
-    Parameters
-    ----------
-    title : str
-        The figure's sentence.
-    panel_titles : sequence of str
-        One a panel; "" for none.
-    size : (float, float)
-        Width and height of a panel, in inches.
-    n_columns : int, optional
-        Panels in a row: all unless given.
-    below, beside : float, default=0
-        Room for legends under the axes' names of each row and to the right of the last panel.
+def fit_panels(figure: Figure, width: float, height: float, title: str) -> None:
+    """Set the title, and resize the figure until each panel has this size, in inches.
+
+    The layout gives the panels the space that titles and legends leave. The exact size of a
+    panel sets the ratio of the scales of its axes. Call it when everything else is drawn.
     """
-    width, height = size
-    n_columns = n_columns or len(panel_titles)
-    n_rows = math.ceil(len(panel_titles) / n_columns)
-    left, gap, right = 0.95, 0.45, 0.2 + beside
-    figure_width = left + n_columns * (width + gap) - gap + right
-    titles = [_wrapped(words, width, 11.0) for words in panel_titles]
-    sentence = _wrapped(title, figure_width, 12.0)
-    panel_top = 0.1 + 0.19 * max(text.count("\n") + 1 if text else 0 for text in titles)
-    top = 0.2 + 0.21 * (sentence.count("\n") + 1)
-    bottom = 0.62 + below
-    row_height = bottom + height + panel_top
-    figure_height = n_rows * row_height + top
-    figure = ShownFigure(figsize=(figure_width, figure_height))
-    figure.set_layout_engine("none")  # Nor one that the user's settings ask for.
-    figure.suptitle(
-        sentence, x=0.1 / figure_width, y=1 - 0.08 / figure_height, ha="left", va="top", color=INK
-    )
-    panels = []
-    for index, text in enumerate(titles):
-        row, column = divmod(index, n_columns)
-        place = (
-            (left + column * (width + gap)) / figure_width,
-            ((n_rows - 1 - row) * row_height + bottom) / figure_height,
-            width / figure_width,
-            height / figure_height,
+    engine, place = figure.get_layout_engine(), figure.axes[0].get_subplotspec()
+    assert engine is not None
+    assert place is not None
+    n_rows, n_columns = place.get_gridspec().get_geometry()
+    for _ in range(2):  # The lines of the title and the width of the figure depend on each other.
+        set_title(figure, title)
+        engine.execute(figure)
+        panel, (whole_width, whole_height) = figure.axes[0].get_position(), figure.get_size_inches()
+        figure.set_size_inches(
+            whole_width + n_columns * (width - whole_width * panel.width),
+            whole_height + n_rows * (height - whole_height * panel.height),
         )
-        axes = figure.add_axes(place)
-        axes.set_title(text, color=INK)
-        panels.append(axes)
-    return figure, panels
 
 
 @final
@@ -167,24 +137,24 @@ class Look:
     marker: str = "o"
 
 
-UNLABELLED = Look("unlabelled", "#CCCCCC")
+UNLABELLED = Look("unlabelled", "#cccccc")
 
 
 def component_looks(classes: Sequence[Any] | NDArray[Any]) -> list[Look]:
     """Name, colour and marker of each component.
 
-    They depend on nothing but the component's place among the K, so that a component looks
-    the same in every figure of a mixture.
+    Colour and marker depend only on K and the index of the component, so that a component
+    looks the same in every figure of a mixture.
 
     Parameters
     ----------
     classes : sequence of length K
-        What each component is called.
+        The name of each component.
     """
-    colours = palette(len(classes))
+    many = len(classes) > len(OKABE_ITO)
     return [
-        Look(plain_name(name, "component"), colour, marker_of(index, len(classes)))
-        for index, (name, colour) in enumerate(zip(classes, colours, strict=True))
+        Look(display_name(name, "component"), colour, MARKERS[index % len(MARKERS) if many else 0])
+        for index, (name, colour) in enumerate(zip(classes, palette(len(classes)), strict=True))
     ]
 
 
@@ -196,10 +166,10 @@ def label_looks(
 ) -> list[Look]:
     """Name, colour and marker of each label.
 
-    A label takes the colour of the component of its name, where there is one; otherwise of
-    the component that shares most rows with it. So a row that is drawn in one colour by its
-    label and in another by its cluster is a disagreement. Labels left over have colours that
-    no component has.
+    A label has the colour of the component of the same name, if there is one, and otherwise
+    of the component it is matched with by the number of rows they share. A row whose colour
+    by label differs from its colour by cluster is therefore an error of the clustering.
+    Labels without a component have colours that no component has.
 
     Parameters
     ----------
@@ -209,118 +179,59 @@ def label_looks(
     clusters : int array of shape (n,)
         The component of each row.
     classes : array of shape (K,)
-        What each component is called.
+        The name of each component.
     """
-    from scipy.optimize import linear_sum_assignment
-
     n_components = len(classes)
     known = codes >= 0
     shared = np.zeros((len(label_classes), n_components))
     np.add.at(shared, (codes[known], clusters[known]), 1.0)
-    # A mixture that was fitted without labels calls its components 0..K-1: those numbers say
-    # nothing about labels. Any other names came from labels.
+    # A mixture fitted without labels numbers its components 0..K-1, and these numbers are
+    # unrelated to labels. All other names come from labels.
     if not np.array_equal(classes, np.arange(n_components)):
-        # One common name must weigh more than all rows together.
-        same_name = np.array([str(a) == str(b) for a in label_classes for b in classes])
-        shared += same_name.reshape(shared.shape) * (len(codes) + 1.0)
-    rows, columns = linear_sum_assignment(shared, maximize=True)
-    component = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+        same_name = label_classes.astype(str)[:, None] == classes.astype(str)
+        shared += same_name * (len(codes) + 1.0)  # An equal name outweighs all rows together.
+    component = dict(zip(*match(shared), strict=True))
     components = component_looks(classes)
-    spare = [*OKABE_ITO[n_components:], *GREYS]
-    looks, left_over = [], 0
+    unused = zip(cycle([*OKABE_ITO[n_components:], *GREYS]), cycle(MARKERS[::-1]), strict=True)
+    looks = []
     for index, name in enumerate(label_classes):
-        text = plain_name(name, "label")
         if index in component:
-            match = components[component[index]]
-            looks.append(Look(text, match.colour, match.marker))
+            like = components[component[index]]
+            colour, marker = like.colour, like.marker
         else:
-            looks.append(
-                Look(text, spare[left_over % len(spare)], MARKERS[-1 - left_over % len(MARKERS)])
-            )
-            left_over += 1
+            colour, marker = next(unused)
+        looks.append(Look(display_name(name, "label"), colour, marker))
     return looks
 
 
 def palette(n_colours: int) -> list[str]:
-    """Colours for K components: Okabe and Ito's up to eight, then hues of three lightnesses.
+    """Colours for K components: Okabe and Ito's up to eight, then hues of matplotlib's "turbo".
 
-    The hues go once around the circle in the perceptually uniform space OKLCH
-    (https://bottosson.github.io/posts/oklab/), and neighbours in hue differ in lightness,
-    which the colour-blind see.
+    The hues are brought to three levels of lightness in turn, so that neighbours in hue differ
+    in lightness, which colour-blind readers see.
     """
     if n_colours <= len(OKABE_ITO):
         return list(OKABE_ITO[:n_colours])
-    index = np.arange(n_colours)
-    hue = 2.0 * np.pi * index / n_colours + 0.5
-    lightness = np.array([0.52, 0.66, 0.80])[index % 3]
-    a, b = 0.13 * np.cos(hue), 0.13 * np.sin(hue)
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    linear = np.stack(
-        [
-            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-        ],
-        axis=1,
-    ).clip(0.0, 1.0)
-    gamma = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return ["#" + "".join(f"{round(255 * part):02X}" for part in colour) for colour in gamma]
+    hues = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, n_colours))[:, :3]
+    lightness = (hues @ [0.299, 0.587, 0.114])[:, None]  # Rec. 601 luma
+    wanted = np.resize([0.3, 0.5, 0.7], n_colours)[:, None]
+    darker, lighter = hues * wanted / lightness, 1 - (1 - hues) * (1 - wanted) / (1 - lightness)
+    return [to_hex(colour) for colour in np.where(wanted < lightness, darker, lighter)]
 
 
-def marker_of(index: int, n_components: int) -> str:
-    """Circles for all where colours suffice, otherwise one of several shapes."""
-    return MARKERS[index % len(MARKERS)] if n_components > len(OKABE_ITO) else MARKERS[0]
+def display_name(name: Any, kind: str) -> str:
+    """Return a name as it is if it is a string, and a number with its kind, as "label 3"."""
+    return cut_text(name if isinstance(name, str) else f"{kind} {name}")
 
 
-def tint(colour: str, strength: float) -> tuple[float, float, float]:
-    """Mix a colour with white: 0 is white, 1 the colour itself."""
-    red, green, blue = (1.0 - strength * (1.0 - part) for part in to_rgb(colour))
-    return red, green, blue
-
-
-def shade(colour: str) -> tuple[float, float, float]:
-    """Return a darker colour, for the rim of a point: even pale ones then stand out."""
-    red, green, blue = (0.62 * part for part in to_rgb(colour))
-    return red, green, blue
-
-
-# ---------------------------------------------------------------- words
-
-
-def plain_name(name: Any, kind: str) -> str:
-    """Return the name itself if it is words, or for a number what it counts, as "label 3"."""
-    text = str(name)
-    if not isinstance(name, str):
-        text = f"{kind} {text}"
-    return drawable(text)
-
-
-def drawable(text: str, most: int = NAME_LENGTH) -> str:
-    """Cut what is too long, and keep dollar signs from starting a formula."""
+def cut_text(text: str, most: int = 32) -> str:
+    """Cut a text that has more characters than this, and put it on one line."""
     text = " ".join(text.split())
-    if len(text) > most:
-        text = text[: most - 1].rstrip() + "…"
-    return text.replace("$", r"\$")
-
-
-def set_title(figure: Figure, sentence: str) -> None:
-    """Give the figure its sentence, in as many lines as its width needs."""
-    figure.suptitle(_wrapped(sentence, figure.get_figwidth(), 12.0), x=0.01, ha="left", color=INK)
-
-
-def _wrapped(words: str, width: float, font_size: float) -> str:
-    return "\n".join(textwrap.wrap(words, int((width - 0.2) / _letter_width(font_size))))
-
-
-def _letter_width(font_size: float) -> float:
-    """Average width of a letter, in inches."""
-    return 0.0075 * font_size
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def name_at(axes: Axes, point: Array, name: str) -> None:
-    """Write a name where its component is densest, readable on any ground."""
+    """Write a name at a point, with a white outline that keeps it readable on any colour."""
     axes.text(
         float(point[0]),
         float(point[1]),
@@ -336,101 +247,61 @@ def name_at(axes: Axes, point: Array, name: str) -> None:
     )
 
 
-def set_ticks(axes: Axes, n_x: int = 6, n_y: int = 6) -> None:
-    """Keep tick labels few enough to be read."""
-    for axis, n_ticks in ((axes.xaxis, n_x), (axes.yaxis, n_y)):
-        axis.set_major_locator(MaxNLocator(n_ticks, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(ShortNumbers())
-
-
-@final
-class ShortNumbers(Formatter):
-    """Whole numbers at the ticks, as 5e6: no power of ten in a corner that one overlooks."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        """Write a single number."""
-        return f"{x:g}"
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        """Write each number with as many digits as tell it from its neighbours."""
-        places = np.unique(values)
-        step = float(np.diff(places).min()) if len(places) > 1 else 1.0
-        return [_short_number(value, step) for value in values]
-
-
-def _short_number(value: float, step: float) -> str:
-    if abs(value) < 1e-6 * step:
-        return "0"
-    digits = int(np.clip(np.floor(np.log10(abs(value) / step)) + 3, 5, 15))
-    number, _, power = f"{value:.{digits}g}".partition("e")
-    return (number + (f"e{int(power)}" if power else "")).replace("-", "\u2212")
-
-
-# ---------------------------------------------------------------- points and legends
-
-
 def draw_points(
     axes: Axes, points: Array, codes: NDArray[np.int64], looks: Sequence[Look], size: float
 ) -> None:
-    """Scatter rows of shape (m, 2) in the looks of their codes; -1 is drawn faintly below.
+    """Scatter rows of shape (m, 2) by their codes; rows of code -1 are pale and below the rest.
 
-    Rows of one marker are drawn in their own order, so that no group hides another.
+    Rows with the same marker are drawn in the order of the table, so that no group covers
+    another.
     """
-    unlabelled = codes < 0
-    if unlabelled.any():
-        axes.scatter(
-            points[unlabelled, 0],
-            points[unlabelled, 1],
-            s=min(size, 0.6 * point_size(int(unlabelled.sum()))),
-            c=UNLABELLED.colour,
-            linewidths=0,
-            zorder=2,
-        )
-    for marker in dict.fromkeys(look.marker for look in looks):
-        ours = [index for index, look in enumerate(looks) if look.marker == marker]
-        chosen = np.flatnonzero(np.isin(codes, ours))
-        if len(chosen):
+    x, y = points.T
+    pale = codes < 0
+    if pale.any():
+        pale_size = min(size, 0.6 * point_size(int(pale.sum())))
+        axes.scatter(x[pale], y[pale], s=pale_size, c=UNLABELLED.colour, linewidths=0, zorder=2)
+    colours = np.array([to_rgb(look.colour) for look in looks])
+    markers = np.array([look.marker for look in looks])
+    for marker in dict.fromkeys(markers):
+        chosen = ~pale & (markers[codes] == marker)
+        if chosen.any():
             axes.scatter(
-                points[chosen, 0],
-                points[chosen, 1],
+                x[chosen],
+                y[chosen],
                 s=size,
-                c=[looks[code].colour for code in codes[chosen]],
-                edgecolors=[shade(looks[code].colour) for code in codes[chosen]],
+                c=colours[codes[chosen]],
+                edgecolors=_rims(looks)[codes[chosen]],
                 linewidths=0.35,
                 marker=marker,
                 zorder=3,
             )
 
 
+def _rims(looks: Sequence[Look]) -> Array:
+    """Darker colours for the rims of points, so that pale points stand out."""
+    return 0.62 * np.array([to_rgb(look.colour) for look in looks])
+
+
 def point_size(n_points: int) -> float:
-    """Return the area of a point: large where they are few."""
+    """Return the area of a point: the fewer points, the larger."""
     return float(np.clip(9000.0 / max(n_points, 1), 9.0, 30.0))
 
 
 def handles(looks: Sequence[Look], form: Literal["point", "patch", "line"]) -> list[Artist]:
-    """One legend entry a look."""
+    """One legend entry for each look."""
     if form == "patch":
         return [Patch(facecolor=look.colour, label=look.name) for look in looks]
     if form == "line":
         return [Line2D([], [], color=look.colour, linewidth=2, label=look.name) for look in looks]
+    point: dict[str, Any] = {"linestyle": "none", "markersize": 6, "markeredgewidth": 0.5}
     return [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=look.marker,
-            markersize=6,
-            markerfacecolor=look.colour,
-            markeredgecolor=shade(look.colour),
-            markeredgewidth=0.5,
-            label=look.name,
-        )
-        for look in looks
+        Line2D([], [], marker=look.marker, mfc=look.colour, mec=rim, label=look.name, **point)
+        for look, rim in zip(looks, _rims(looks), strict=True)
     ]
 
 
 def shortened(entries: Sequence[Artist], most: int = LEGEND_ENTRIES) -> list[Artist]:
-    """Cut a legend that is too long, and say how many entries are not in it."""
+    """Cut the entries of a legend that has more than this, and state how many are left out."""
     if len(entries) <= most:
         return list(entries)
     rest = Line2D([], [], linestyle="none", label=f"… and {len(entries) - most + 1} more")
@@ -440,53 +311,23 @@ def shortened(entries: Sequence[Artist], most: int = LEGEND_ENTRIES) -> list[Art
 def legend_beside(
     axes: Axes, entries: Sequence[Artist], title: str | None = None, n_columns: int = 1
 ) -> None:
-    """Put a legend to the right of its panel."""
-    axes.legend(
-        handles=list(entries),
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.02),
-        borderaxespad=0,
-        title=title,
-        alignment="left",
-        ncols=n_columns,
-    )
-
-
-def room_beside(entries: Sequence[Artist]) -> float:
-    """Width of a legend beside a panel, in inches."""
-    return 0.75 + _letter_width(9.5) * _longest(entries)
+    """Put a legend to the right of a panel."""
+    place = {"bbox_to_anchor": (1.01, 1.02), "ncols": n_columns}
+    axes.legend(handles=entries, title=title, **place, **LEGEND)
 
 
 def legend_below(
     axes: Axes, entries: Sequence[Artist], width: float, title: str | None = None
 ) -> None:
-    """Put a legend below its panel of this width, in inches."""
-    below_the_name = ScaledTranslation(-0.08, -0.5, axes.figure.dpi_scale_trans)
-    axes.legend(
-        handles=list(entries),
-        loc="upper left",
-        bbox_to_anchor=(0.0, 0.0),
-        bbox_transform=axes.transAxes + below_the_name,
-        borderaxespad=0,
-        ncols=_columns_below(entries, width),
-        title=title,
-        alignment="left",
-        handletextpad=0.3,
-        columnspacing=1.2,
-    )
+    """Put a legend below the name of the horizontal axis of a panel of this width, in inches."""
+    below = axes.transAxes + ScaledTranslation(-0.08, -0.5, axes.figure.dpi_scale_trans)
+    place = {"bbox_to_anchor": (0, 0), "bbox_transform": below}
+    spacing = {"handletextpad": 0.3, "columnspacing": 1.2}
+    n_columns = min(len(entries), columns_within(width, entries))
+    axes.legend(handles=entries, title=title, ncols=n_columns, **place, **spacing, **LEGEND)
 
 
-def room_below(entries: Sequence[Artist], width: float, title: str | None = None) -> float:
-    """Height of a legend below a panel of this width, in inches."""
-    n_rows = math.ceil(len(entries) / _columns_below(entries, width))
-    return 0.21 * (n_rows + (title is not None)) if entries else 0.0
-
-
-def _columns_below(entries: Sequence[Artist], width: float) -> int:
-    fitting = int(width / (_letter_width(9.5) * _longest(entries) + 0.42))
-    return max(1, min(fitting, len(entries)))
-
-
-def _longest(entries: Sequence[Artist]) -> int:
-    lines = [line for entry in entries for line in str(entry.get_label()).split("\n")]
-    return max((len(line) for line in lines), default=0)
+def columns_within(width: float, entries: Sequence[Artist]) -> int:
+    """Estimate how many columns of a legend fit into a width, in inches; at least one."""
+    longest = max(len(str(entry.get_label())) for entry in entries)
+    return max(1, int(width / (0.42 + 0.071 * longest)))

@@ -1,4 +1,4 @@
-"""How training went."""
+"""The history of a fit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vmonf.plots.style import (
     LEGEND_BELOW,
     OKABE_ITO,
     component_looks,
+    figure_style,
     handles,
-    house_style,
     legend_beside,
     new_figure,
     set_title,
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Fewer epochs than this are marked one by one: a line through so few shows little.
+#: Fewer epochs than this have markers.
 FEW_EPOCHS = 25
 
 
 def plot_training(mixture: FlowMixture) -> Figure:
-    """Draw the history of a fit: likelihood, use of the components, and what was scheduled.
+    """Draw the history of a fit: likelihood, use of the components, and schedules.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def plot_training(mixture: FlowMixture) -> Figure:
     -------
     matplotlib.figure.Figure
         A panel for log-likelihood and ELBO, one for the use of each component, and one each
-        for temperature and learning rate if they changed. A single empty panel that says so
-        if nothing was trained.
+        for temperature and learning rate if they changed. If nothing was trained, a single
+        panel with an explanation.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def plot_training(mixture: FlowMixture) -> Figure:
         If the mixture is not fitted.
     """
     check_is_fitted(mixture)
-    with house_style():
-        return _draw(mixture) if mixture.history_.get("epoch") else _draw_nothing(mixture)
+    with figure_style():
+        return _draw(mixture) if mixture.history_["epoch"] else _draw_nothing(mixture)
 
 
 def _draw_nothing(mixture: FlowMixture) -> Figure:
@@ -69,8 +69,8 @@ def _draw_nothing(mixture: FlowMixture) -> Figure:
     axes.text(
         0.0,
         0.6,
-        "There is no history to draw. A mixture is not trained if there are too few rows\n"
-        "to hold some out, or with max_epochs=0.",
+        "There is no history. A mixture is not trained with max_epochs=0, or if there are\n"
+        "too few rows to hold some out.",
         transform=axes.transAxes,
         va="center",
         color=INK,
@@ -110,14 +110,11 @@ def _draw(mixture: FlowMixture) -> Figure:
     for axes in panels:
         if mixture.best_epoch_ > 0:
             axes.axvline(mixture.best_epoch_, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        # Markers at the ends are shown whole.
+        # Room for the markers of the first and the last epoch.
         margin = 0.5 if last == first else 0.015 * (last - first) * (last - first < FEW_EPOCHS)
         axes.set_xlim(first - margin, last + margin)
     panels[-1].set_xlabel("epoch")
-    if last - first < 10:
-        panels[-1].set_xticks(history["epoch"])
-    else:
-        panels[-1].xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     set_title(figure, str(mixture.verdict_))
     return figure
 
@@ -156,10 +153,10 @@ def _draw_likelihood(axes: Axes, mixture: FlowMixture) -> None:
 
 
 def _likelihood_limits(log_likelihood: Array, others: Array) -> tuple[float, float]:
-    """Limits that show the log-likelihood, and as much of the others as leaves it its place.
+    """Limits that show the log-likelihood, and the other curves only near it.
 
     The first epochs may be far below all later ones, and the ELBO may fall by thousands of
-    nats where flows overfit: both would flatten what one wants to see.
+    nats where flows overfit. Limits that include both would flatten the log-likelihood.
     """
     high = float(log_likelihood.max())
     usual = float(np.quantile(log_likelihood, 0.04))
@@ -175,7 +172,7 @@ def _draw_use(axes: Axes, mixture: FlowMixture) -> None:
     epoch = np.array(mixture.history_["epoch"])
     use = np.array(mixture.history_["component_use"])
     looks = component_looks(mixture.classes_)
-    if len(epoch) == 1:  # A single epoch has no width of its own.
+    if len(epoch) == 1:  # A single epoch is drawn with a width of one.
         epoch, use = np.array([epoch[0] - 0.5, epoch[0] + 0.5]), np.repeat(use, 2, axis=0)
     axes.stackplot(
         epoch, use.T, colors=[look.colour for look in looks], edgecolor="white", linewidth=0.6
@@ -184,7 +181,7 @@ def _draw_use(axes: Axes, mixture: FlowMixture) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("mean of q")
     axes.set_title("Use of each component by the posterior")
-    # As they are stacked: the first at the bottom.
+    # In the order of the stack: the first component is at the bottom.
     entries = shortened(handles(looks, "patch"))[::-1]
     legend_beside(axes, entries, n_columns=1 if len(entries) <= LEGEND_BELOW else 2)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import cg, eigsh
@@ -18,6 +17,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
+
+from vmonf.metrics import match
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,6 +192,6 @@ def _named_after(cluster: IntArray, known: IntArray, n_components: int) -> IntAr
     is_known = known >= 0
     shared = np.zeros((n_components, n_components))
     np.add.at(shared, (cluster[is_known], known[is_known]), 1)
-    _, name = linear_sum_assignment(shared, maximize=True)
+    _, name = match(shared)
     named: IntArray = name[cluster]
     return named

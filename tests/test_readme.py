@@ -12,8 +12,10 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def snippet(language):
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-    return found
+    """All blocks of a language, as one script."""
+    found = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    assert found
+    return "\n".join(found)
 
 
 @pytest.fixture(scope="module")

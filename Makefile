@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 .PHONY: demo test lint types unit bench quality results clean
 
-BENCHMARKS := step many_components time_to_quality scoring sampling growth startup
+BENCHMARKS := step kernels many_components time_to_quality scoring sampling growth startup
 
 demo: .venv/.demo-installed
 	$(BIN)/vmonf demo --out out/demo

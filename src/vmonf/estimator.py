@@ -581,7 +581,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         settings = {"n_layers": self.n_layers, "hidden": tuple(self.hidden), "mixing": self.mixing}
         settings |= {"n_bins": self.n_bins} if "nsf" in self.flow else {}
         flows = build_flows(
-            dataclasses.replace(FAMILIES[self.flow], **settings),
+            type(FAMILIES[self.flow])(**FAMILIES[self.flow].get_params() | settings),
             self.n_components_,
             n_features,
             diagonal_whitening=n_features > FULL_COVARIANCE_LIMIT,

@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 
 .PHONY: demo test lint types unit lowest bench quality results clean
 
-BENCHMARKS := step many_components time_to_quality scoring sampling growth startup
+BENCHMARKS := step kernels many_components time_to_quality scoring sampling growth startup
 
 demo: .venv/.demo-installed
 	$(BIN)/vmonf demo --out out/demo

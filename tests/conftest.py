@@ -14,7 +14,6 @@ from vmonf.flows import FAMILIES, ComponentFlows, Transform, Whitening, build_fl
 from vmonf.flows.autoregressive import MaskedAutoregressive
 from vmonf.flows.bijections import Affine, Bijection, RationalQuadraticSpline
 from vmonf.flows.coupling import Coupling
-from vmonf.flows.kernels.function import Kernel, call
 from vmonf.flows.mixing import LUMixing, Permutation
 from vmonf.flows.networks import ComponentLinear, ComponentMLP
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
@@ -75,12 +74,6 @@ def make_flows():
 def make_family():
     """`family_with`, for tests to call."""
     return family_with
-
-
-@pytest.fixture(scope="session")
-def kernel_alone():
-    """`of_kernel`, for tests to call."""
-    return of_kernel
 
 
 @pytest.fixture
@@ -215,42 +208,6 @@ def perturbed_model(
         0.2 + torch.rand(n_components, generator=generator).to(dtype),
         learn_weights=learn_weights,
     )
-
-
-class Alone(Kernel):
-    """The kernel of a bijection on its own: values (..., B, D), parameters (..., B, D * P)."""
-
-    n_outputs = 2
-
-    def __init__(self, bijection: Bijection) -> None:
-        self.bijection = bijection
-
-    def plain(self, *tensors):
-        return self.bijection.forward(*tensors)
-
-    def evaluate(self, *tensors):
-        values, parameters = (self.rows_last(tensor) for tensor in tensors)
-        z = torch.empty_like(values, memory_format=torch.contiguous_format)
-        log_slopes, kept = self.bijection.kernel.evaluate(values, parameters.clone(), out=z)
-        return tuple(part.mT.reshape(tensors[0].shape).clone() for part in (z, log_slopes)), kept
-
-    def gradients(self, tensors, kept, grad_outputs):
-        values, grad_z, grad_log_slopes = map(self.rows_last, (tensors[0], *grad_outputs))
-        gradient = torch.empty_like(values, memory_format=torch.contiguous_format)
-        gradients = (
-            gradient,
-            self.bijection.kernel.gradients(values, kept, grad_z, grad_log_slopes, out=gradient),
-        )
-        return [g.mT.reshape(t.shape) for g, t in zip(gradients, tensors, strict=True)]
-
-    @staticmethod
-    def rows_last(values: Tensor) -> Tensor:
-        return values.reshape(math.prod(values.shape[:-2]), *values.shape[-2:]).mT
-
-
-def of_kernel(bijection: Bijection):
-    """The forward map of a bijection by its kernel."""
-    return lambda x, parameters: call(Alone(bijection), x, parameters)
 
 
 def batched_jacobian(function, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from vmonf.flows.bijections import Affine, RationalQuadraticSpline
 from vmonf.flows.spline import inverse_spline
+from vmonf.flows.spline import spline as plain_spline
 
 BOUND = 5.0
 LIMIT = math.log(1e3)
@@ -33,13 +34,13 @@ def splines(draw):
 
 
 @pytest.fixture(params=["kernel", "plain"], scope="session")
-def ways_of(request, kernel_alone):
+def ways_of(request):
     """The map of a spline and its inverse, by kernel or by plain formula."""
 
     def ways(spline):
         if request.param == "kernel":
-            return kernel_alone(spline), spline.inverse
-        return spline.forward, partial(inverse_spline, bound=spline.bound)
+            return spline.forward, spline.inverse
+        return partial(plain_spline, bound=BOUND), partial(inverse_spline, bound=BOUND)
 
     return ways
 

@@ -10,11 +10,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from vmonf.flows.kernels.affine import AffineKernel
-from vmonf.flows.kernels.conditioned import BijectionKernel
 from vmonf.flows.kernels.function import call
-from vmonf.flows.kernels.spline import InverseSpline, SplineKernel
-from vmonf.flows.spline import spline
+from vmonf.flows.kernels.spline import InverseSpline, Spline
 from vmonf.flows.transform import soft_clip
 
 #: Log-scales of the affine bijection are soft-clipped to +-this.
@@ -30,8 +27,6 @@ class Bijection(ABC):
 
     #: How many parameters one feature takes.
     n_parameters: int
-    #: A faster `forward` with gradients written by hand, if there is one.
-    kernel: BijectionKernel | None = None
 
     def feature_of_parameter(self, n_features: int) -> Tensor:
         """The feature that each of the ``n_features * n_parameters`` parameters belongs to.
@@ -59,7 +54,6 @@ class Affine(Bijection):
     """
 
     n_parameters = 2
-    kernel = AffineKernel(LOG_SCALE_LIMIT)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift; see `Bijection.forward`."""
@@ -79,18 +73,18 @@ class RationalQuadraticSpline(Bijection):
 
     Source: Durkan et al., "Neural Spline Flows" (2019), equations 4 to 8. Widths and heights of
     the bins are a softmax, interior slopes an exponential; both of soft-clipped values, so that
-    no bin is too thin for float32 to divide by.
+    no bin is too thin for float32 to divide by. The plain formulas are in `vmonf.flows.spline`.
     """
 
     def __init__(self, n_bins: int = 8, bound: float = 5.0) -> None:
         self.n_bins = n_bins
         self.bound = bound
         self.n_parameters = 3 * n_bins - 1  # widths, heights, and slopes at the interior knots
-        self.kernel = SplineKernel(bound)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the spline; see `Bijection.forward`."""
-        return spline(x, parameters, self.bound)
+        z, log_slopes = call(Spline(self.bound), x, parameters)
+        return z, log_slopes
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Solve the quadratic equation of the bin that z is in; see `Bijection.inverse`."""

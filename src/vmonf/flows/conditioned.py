@@ -4,16 +4,12 @@ import torch
 from torch import Tensor
 
 from vmonf.flows.bijections import Bijection
-from vmonf.flows.kernels.conditioned import ConditionedLayer
-from vmonf.flows.kernels.function import call
-from vmonf.flows.networks import ComponentMLP, perceptrons
+from vmonf.flows.networks import ComponentMLP
 from vmonf.flows.transform import Transform
 
 
 class Conditioned(Transform):
     """A network reads some features, and computes the bijections of some features.
-
-    Where the bijection has a kernel, data is mapped to base by a kernel of the whole layer.
 
     Parameters
     ----------
@@ -37,18 +33,8 @@ class Conditioned(Transform):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Transform the features all at once; see `Transform.forward`."""
-        kernel, tensors = self.bijection.kernel, self.network.tensors
-        if kernel is None:
-            return self.plain(x, *tensors)
-        layer = ConditionedLayer(self.plain, self.given, self.moved, kernel, self.network.wiring)
-        z, log_det = call(layer, x, *tensors)
-        return z, log_det
-
-    def plain(self, x: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` without a kernel, given the weights and biases of the network."""
         given = x[..., self.given]
-        parameters = perceptrons(given, self.network.masks, tensors)
-        z, log_slopes = self.bijection.forward(x[..., self.moved], parameters)
+        z, log_slopes = self.bijection.forward(x[..., self.moved], self.network(given))
         return self.join(given, z), log_slopes.sum(dim=-1)
 
     def join(self, given: Tensor, moved: Tensor) -> Tensor:

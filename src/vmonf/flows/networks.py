@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from vmonf.flows.kernels.perceptron import Wiring, blocks_of
+from vmonf.flows.kernels.function import call
+from vmonf.flows.kernels.perceptron import LargePerceptrons, blocks_of, is_large
 from vmonf.flows.transform import soft_clip
 
 #: Inputs of a perceptron are soft-clipped to +-this; see `ComponentMLP`.
@@ -108,47 +110,39 @@ class ComponentMLP(nn.Module):
         last = cast(ComponentLinear, self.layers[-1])
         last.randomise(generator)
 
-    @property
-    def masks(self) -> list[Tensor | None]:
-        """The mask of each layer."""
-        return [cast(ComponentLinear, layer).mask for layer in self.layers]
-
-    @property
-    def wiring(self) -> Wiring:
-        """Masks and blocks of the layers, for the kernels."""
-        blocks = [cast(ComponentLinear, layer).blocks for layer in self.layers]
-        return Wiring(self.masks, blocks, INPUT_LIMIT)
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All weights, then all biases. Within a `functional_call`, these are the ones given."""
-        return [getattr(layer, name) for name in ("weight", "bias") for layer in self.layers]
-
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
-        masks, tensors = self.masks, self.tensors
+        layers = [cast(ComponentLinear, layer) for layer in self.layers]
+        masks = [layer.mask for layer in layers]
+        weights: list[Tensor] = [layer.weight for layer in layers]
+        biases: list[Tensor] = [layer.bias for layer in layers]
         if columns is not None:
-            mask, last = masks[-1], len(masks) - 1
+            mask = masks[-1]
             masks[-1] = None if mask is None else mask[:, columns]
-            tensors[last], tensors[-1] = tensors[last][..., columns], tensors[-1][..., columns]
-        return perceptrons(x, masks, tensors)
+            weights[-1], biases[-1] = weights[-1][..., columns], biases[-1][..., columns]
+        plain = partial(perceptrons, masks)
+        blocks = [layer.blocks for layer in layers]
+        if columns is None and any(is_large(weight.shape[1:]) for weight in weights):
+            kernel = LargePerceptrons(plain, masks, blocks, INPUT_LIMIT)
+            return call(kernel, x, *weights, *biases)[0]
+        return plain(x, *weights, *biases)
 
 
-def perceptrons(x: Tensor, masks: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor:
+def perceptrons(masks: Sequence[Tensor | None], x: Tensor, *parameters: Tensor) -> Tensor:
     """Linear layers with ReLU between them: (K, B, in) to (K, B, out).
 
     Parameters
     ----------
-    x : Tensor of shape (K, B, in)
     masks : sequence of Tensor of shape (in, out), or None
         One for each layer.
-    tensors : sequence of Tensor
+    x : Tensor of shape (K, B, in)
+    parameters : Tensor
         All weights (K, in, out), then all biases (K, 1, out).
     """
     n_layers = len(masks)
     values = soft_clip(x.mT, INPUT_LIMIT)  # in memory features come before rows
     for layer, mask in enumerate(masks):
-        weight, bias = tensors[layer], tensors[n_layers + layer]
+        weight, bias = parameters[layer], parameters[n_layers + layer]
         if mask is not None and torch.is_grad_enabled():
             weight = weight * mask  # changes no value, but makes the gradient 0
         values = torch.baddbmm(bias.mT, weight.mT, values)

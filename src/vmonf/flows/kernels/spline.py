@@ -17,37 +17,41 @@ import torch
 from torch import Tensor
 
 from vmonf.flows.kernels.function import Kernel, Tensors
-from vmonf.flows.spline import SIZE_LIMIT, SLOPE_LIMIT, inverse_spline
+from vmonf.flows.spline import SIZE_LIMIT, SLOPE_LIMIT, inverse_spline, spline
 
 #: Values per block: larger blocks do not fit in the cache, smaller ones take more calls.
 BLOCK = 16384
 
 
-class SplineKernel:
-    """The splines from data to base; see `BijectionKernel`."""
+class Spline(Kernel):
+    """The splines from data to base: values (..., B, D), parameters (..., B, P * D)."""
+
+    n_outputs = 2
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
 
-    def evaluate(self, x: Tensor, parameters: Tensor, out: Tensor) -> tuple[Tensor, Tensors]:
-        """Returns the log-slopes, and for the gradients the bins; see `BijectionKernel`."""
-        log_slopes, bins = _evaluate_in_blocks(_forward, x, parameters, self.bound, out)
-        return log_slopes, (parameters, bins)
+    def plain(self, *tensors: Tensor) -> Tensors:
+        """See `vmonf.flows.spline.spline`."""
+        x, parameters = tensors
+        return spline(x, parameters, self.bound)
+
+    def evaluate(self, *tensors: Tensor) -> tuple[Tensors, Tensors]:
+        """See `Kernel.evaluate`; the bins are kept."""
+        outputs, bins = _evaluate_in_blocks(_forward, *tensors, self.bound)
+        return outputs, (bins,)
 
     def gradients(
-        self,
-        x: Tensor,
-        kept: Sequence[Tensor],
-        grad_z: Tensor,
-        grad_log_slopes: Tensor,
-        out: Tensor,
-    ) -> Tensor:
-        """See `BijectionKernel.gradients`."""
-        parameters, bins = kept
-        rows = x.flatten(start_dim=1)
-        grad_rows = out.view(rows.shape)
+        self, tensors: Sequence[Tensor], kept: Sequence[Tensor], grad_outputs: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """See `Kernel.gradients`."""
+        x, parameters = (_rows_last(tensor) for tensor in tensors)
+        rows, grad_z, grad_log_slopes = (
+            _rows_last(tensor).flatten(start_dim=1) for tensor in (tensors[0], *grad_outputs)
+        )
+        (bins,) = kept
         own = _parameters_first(parameters, x.shape[1])
-        grads = grad_z.flatten(start_dim=1), grad_log_slopes.expand_as(x).flatten(start_dim=1)
+        grad_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
         grad_parameters = torch.empty_like(parameters, memory_format=torch.contiguous_format)
         grad_own = _parameters_first(grad_parameters, x.shape[1])
         for block, scratch in _blocks(rows, len(own)):
@@ -55,13 +59,14 @@ class SplineKernel:
                 rows[block],
                 own[:, *block],
                 bins[:, *block],
-                grads[0][block],
-                grads[1][block],
+                grad_z[block],
+                grad_log_slopes[block],
                 self.bound,
                 scratch,
                 out=grad_own[:, *block],
             )
-        return grad_parameters
+        gradients = grad_rows.view(x.shape), grad_parameters
+        return [g.mT.reshape(t.shape) for g, t in zip(gradients, tensors, strict=True)]
 
 
 class InverseSpline(Kernel):
@@ -78,12 +83,9 @@ class InverseSpline(Kernel):
         return inverse_spline(z, parameters, self.bound)
 
     def evaluate(self, *tensors: Tensor) -> tuple[Tensors, Tensors]:
-        """Map z (..., B, D) by parameters (..., B, P * D); see `Kernel.evaluate`."""
-        z, parameters = tensors
-        rows = _rows_last(z)
-        x = torch.empty_like(rows, memory_format=torch.contiguous_format)
-        log_slopes, _ = _evaluate_in_blocks(_inverse, rows, _rows_last(parameters), self.bound, x)
-        return (x.mT.reshape(z.shape), log_slopes.mT.reshape(z.shape)), ()
+        """See `Kernel.evaluate`; nothing is kept."""
+        outputs, _ = _evaluate_in_blocks(_inverse, *tensors, self.bound)
+        return outputs, ()
 
 
 def _evaluate_in_blocks(
@@ -91,22 +93,24 @@ def _evaluate_in_blocks(
     values: Tensor,
     parameters: Tensor,
     bound: float,
-    out: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Apply `_forward` or `_inverse` to values (K, D, B) with parameters (K, P * D, B).
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Apply `_forward` or `_inverse` to values (..., B, D) with parameters (..., B, P * D).
 
-    The outputs go to `out`. Returns the log-derivatives (K, D, B), and the bins.
+    Returns the outputs and the log-derivatives, both (..., B, D), and the bins.
     """
-    rows = values.flatten(start_dim=1)
-    outputs = out.view(rows.shape)
-    own = _parameters_first(parameters, values.shape[1])
-    log_slopes = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    features_first = _rows_last(values)
+    rows = features_first.flatten(start_dim=1)
+    own = _parameters_first(_rows_last(parameters), values.shape[-1])
+    results = rows.new_empty(2, *rows.shape)
     bins = rows.new_empty(_BIN_SIZE, *rows.shape)
     for block, scratch in _blocks(rows, len(own)):
-        outputs[block], log_slopes[block] = evaluate(
+        results[0][block], results[1][block] = evaluate(
             rows[block], own[:, *block], bound, scratch, bins[:, *block]
         )
-    return log_slopes.view(values.shape), bins
+    outputs, log_slopes = (
+        result.view(features_first.shape).mT.reshape(values.shape) for result in results
+    )
+    return (outputs, log_slopes), bins
 
 
 # Layouts

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     IntArray = NDArray[np.int64]
 
+LARGEST_EXACT_FLOAT = 2.0**53
+
 
 def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], IntArray]:
     """Give each class a component, and each other component a name.
@@ -34,29 +36,14 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
 
     Raises
     ------
-    ValueError
+    LabelError
         If y holds numbers that are not whole, or neither numbers nor strings.
     """
-    labels: NDArray[Any]
-    if y.dtype.kind in "biuf":
-        labels = _whole_numbers(y)
-        unlabelled = labels == -1
-    else:
-        values = [_plain(value) for value in y.tolist()]
-        unlabelled = np.array([value in (None, "", "-1", -1) for value in values], dtype=bool)
-        kinds = {type(value) for value, skip in zip(values, unlabelled, strict=True) if not skip}
-        if kinds <= {int, float, bool}:
-            numbers = [-1 if skip else v for v, skip in zip(values, unlabelled, strict=True)]
-            labels = _whole_numbers(np.array(numbers, dtype=float))
-        elif kinds == {str}:
-            labels = np.array([str(value) for value in values])
-        else:
-            names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise ValueError(
-                f"Unknown label type: y mixes or holds {names}; give whole numbers or strings, "
-                "and -1 for unlabelled rows."
-            )
-    found, codes = np.unique(labels[~unlabelled], return_inverse=True)
+    labels, is_labelled = read_labels(y)
+    known = labels[is_labelled]
+    found, codes = np.unique(
+        known.astype(str) if known.dtype == object else known, return_inverse=True
+    )
     if len(found) > n_components:
         warnings.warn(
             f"y has {len(found)} classes and n_components={n_components}: every class needs a "
@@ -65,7 +52,7 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
         )
         n_components = len(found)
     component = np.full(len(y), -1, dtype=np.int64)
-    component[~unlabelled] = codes
+    component[is_labelled] = codes
     n_new = n_components - len(found)
     if found.dtype.kind == "U":
         candidates = (f"new_{i}" for i in range(n_components + n_new))
@@ -77,9 +64,67 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
     return classes, component
 
 
+def read_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read labels, some of which may be missing.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Whole numbers, also as floats or booleans, or strings.
+
+    Returns
+    -------
+    labels : array of shape (n,)
+        int64, -1 where there is none; or object, each a str, "" where there is none.
+    is_labelled : bool array of shape (n,)
+        False where a row has no label: -1, which is scikit-learn's convention, NaN, None, or
+        among strings also "-1" and blank ones.
+
+    Raises
+    ------
+    LabelError
+        If y holds numbers that are not whole, or neither numbers nor strings.
+    """
+    if y.dtype.kind in "biuf":
+        numbers = _whole_numbers(y)
+        return numbers, numbers != -1
+    values = [_plain(value) for value in y.tolist()]
+    is_labelled = np.array([value not in (None, "", "-1", -1) for value in values], dtype=bool)
+    labels = [value for value, known in zip(values, is_labelled, strict=True) if known]
+    kinds = {type(value) for value in labels}
+    if kinds <= {int, float, bool}:
+        filled = [v if known else -1 for v, known in zip(values, is_labelled, strict=True)]
+        return _whole_numbers(np.array(filled, dtype=float)), is_labelled
+    if kinds == {str}:
+        names = [value if known else "" for value, known in zip(values, is_labelled, strict=True)]
+        return np.array(names, dtype=object), is_labelled
+    held = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise LabelError(
+        f"Unknown label type: y mixes or holds {held}; give whole numbers or strings, and -1 for "
+        "unlabelled rows."
+    )
+
+
+class LabelError(ValueError):
+    """A label is neither a whole number nor a string.
+
+    Attributes
+    ----------
+    row : int or None
+        The row of the first such label, counted from 0, where there is one.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 def _plain(value: Any) -> Any:
+    """A number or string in plain Python, None where it is missing or blank."""
     if hasattr(value, "item"):
         value = value.item()
+    if isinstance(value, str):
+        return value.strip() if value.strip() in ("", "-1") else value
     missing = type(value).__name__ in ("NAType", "NaTType")  # pandas' own
     return None if missing or (isinstance(value, float) and np.isnan(value)) else value
 
@@ -87,11 +132,13 @@ def _plain(value: Any) -> Any:
 def _whole_numbers(y: NDArray[Any]) -> IntArray:
     if y.dtype.kind == "f":
         y = np.where(np.isnan(y), -1, y)
-        wrong = ~(np.isfinite(y) & (y == np.floor(y)))
+        # Beyond 2^53 a float no longer tells neighbouring whole numbers apart.
+        wrong = ~((np.abs(y) <= LARGEST_EXACT_FLOAT) & (y == np.floor(y)))
         if wrong.any():
-            raise ValueError(
-                f"Unknown label type: continuous. y[{int(wrong.argmax())}] = "
-                f"{y[wrong.argmax()]} is no class label; give whole numbers or strings, and "
-                "-1 for unlabelled rows."
+            row = int(wrong.argmax())
+            raise LabelError(
+                f"Unknown label type: continuous. y[{row}] = {y[row]} is no class label; give "
+                "whole numbers or strings, and -1 for unlabelled rows.",
+                row,
             )
     return y.astype(np.int64)

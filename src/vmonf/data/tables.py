@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmonf.files import check_ending, check_output, written_whole
+from vmonf.labels import LabelError, read_labels
 
 # Polars is imported inside the functions, so that `vmonf --help` need not wait for it.
 if TYPE_CHECKING:
@@ -213,9 +214,7 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     )
 
 
-def label_column(
-    frame: polars.DataFrame, name: str
-) -> tuple[NDArray[np.int64] | NDArray[np.object_], NDArray[np.bool_]]:
+def label_column(frame: polars.DataFrame, name: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Read the labels of the rows from a column, where some rows may have none.
 
     Parameters
@@ -243,31 +242,31 @@ def label_column(
     _check_exist(frame, [name])
     column = frame[name]
     kind = column.dtype
-    if kind in (polars.String, polars.Categorical, polars.Enum):
-        text = column.cast(polars.String).fill_null("")
-        text = text.set(text.str.strip_chars().is_in(["", "-1"]), "")
-        names: NDArray[np.object_] = text.to_numpy(writable=True)
-        return names, names != ""
-    if not (kind.is_numeric() or kind in (polars.Boolean, polars.Null)):
+    if kind in (polars.Categorical, polars.Enum):
+        column = column.cast(polars.String)
+    elif kind.is_integer() or kind in (polars.Boolean, polars.Null):
+        whole = column.cast(polars.Int64, strict=False)
+        too_large = whole.is_null() & column.is_not_null()
+        if too_large.any():
+            row = too_large.arg_true()[0]
+            raise TableError(
+                f"The labels in column {name!r} must be whole numbers of 64 bits or text, but row "
+                f"{row + 1} holds {column[row]}: choose another column, or make it text."
+            )
+        column = whole.fill_null(-1)
+    elif not (kind.is_numeric() or kind == polars.String):
         raise TableError(
             f"The column {name!r} has the type {kind}, but labels are whole numbers or text: "
             "choose another column."
         )
-    is_integer = kind.is_integer() or not kind.is_numeric()
-    column = column if is_integer else column.cast(polars.Float64).fill_nan(None)
-    whole = column.cast(polars.Int64, strict=False)
-    wrong = whole.is_null() & column.is_not_null()
-    if not is_integer:
-        # Beyond 2^53 a float no longer tells neighbouring integers apart.
-        wrong |= (column != column.floor()) | (column.abs() > 2**53)
-    if wrong.any():
-        row = wrong.arg_true()[0]
+    try:
+        return read_labels(column.to_numpy())
+    except LabelError as error:
+        held = "" if error.row is None else f", but row {error.row + 1} holds {column[error.row]}"
         raise TableError(
-            f"The labels in column {name!r} must be whole numbers or text, but row {row + 1} "
-            f"holds {column[row]}: choose another column, round it, or make it text."
-        )
-    labels: NDArray[np.int64] = whole.fill_null(-1).to_numpy(writable=True)
-    return labels, labels != -1
+            f"The labels in column {name!r} must be whole numbers or text{held}: choose another "
+            "column, round it, or make it text."
+        ) from error
 
 
 def _read_text(source: Path, separator: str) -> polars.DataFrame:

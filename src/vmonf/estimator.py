@@ -477,7 +477,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             family of the flows has no name in `vmonf.flows.FAMILIES`, by which it could be read.
         """
         check_is_fitted(self, "model_")
-        write_model(path, *to_document(self))
+        write_model(path, *to_document(self._parameters_of_fit, _fitted_attributes(self)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,27 +12,33 @@ from torch import Tensor
 
 from vmonf.flows import FAMILIES
 from vmonf.judge import Verdict
-from vmonf.model import POSTERIORS, build_model
+from vmonf.model import POSTERIORS, MixtureModel, build_model
 from vmonf.plain import plain
 from vmonf.settings import device_of, specifications
 from vmonf.storage import ModelFileError
 from vmonf.training import Training
 
-if TYPE_CHECKING:
-    from vmonf.estimator import FlowMixture
 
+def to_document(
+    parameters: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A fitted estimator as values that JSON can hold, and tensors.
 
-def to_document(mixture: FlowMixture) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A fitted mixture as values that JSON can hold, and tensors.
+    Parameters
+    ----------
+    parameters : mapping
+        Parameters of the estimator, as they were when it was fitted.
+    attributes : mapping
+        Its fitted attributes.
 
     Raises
     ------
     ModelFileError
         If a specification is of a class that `from_document` would not find by its name.
     """
-    # The parameters as they were when the model was fitted. Whether a bar was shown, and where
-    # a checkpoint was, is no property of the model; a generator's state is not kept.
-    parameters = {**mixture._parameters_of_fit, "verbose": 0, "checkpoint": None}
+    # Whether a bar was shown, and where a checkpoint was, is no property of the model; a
+    # generator's state is not kept.
+    parameters = {**parameters, "verbose": 0, "checkpoint": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None
     for name, value in parameters.items():
@@ -41,19 +47,19 @@ def to_document(mixture: FlowMixture) -> tuple[dict[str, Any], dict[str, Tensor]
                 f"{name}={value!r} cannot be saved, since its class could not be found again: "
                 f"add {type(value).__name__}() to vmonf.flows.FAMILIES under a name first."
             )
-    names = getattr(mixture, "feature_names_in_", None)
+    model: MixtureModel = attributes["model_"]
     document = {
         "parameters": parameters,
-        "dtype": str(mixture.model_.flows.whitening.mean.dtype).removeprefix("torch."),
-        "n_features": mixture.n_features_in_,
-        "feature_names": names,
-        "classes": mixture.classes_,
-        "history": mixture.history_,
-        "converged": mixture.converged_,
-        "verdict": vars(mixture.verdict_),
-        "shrinkage": mixture.shrinkage_,
+        "dtype": str(model.flows.whitening.mean.dtype).removeprefix("torch."),
+        "n_features": attributes["n_features_in_"],
+        "feature_names": attributes.get("feature_names_in_"),
+        "classes": attributes["classes_"],
+        "history": attributes["history_"],
+        "converged": attributes["converged_"],
+        "verdict": vars(attributes["verdict_"]),
+        "shrinkage": attributes["shrinkage_"],
     }
-    return plain(document), mixture.model_.state_dict()
+    return plain(document), model.state_dict()
 
 
 def from_document(

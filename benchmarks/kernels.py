@@ -183,7 +183,7 @@ def main() -> None:
             n_repeats = min(LARGE_REPEATS, repeats) if size.is_large else repeats
             runs.append(compare(family, size, n_repeats))
             print(table_row(runs[-1]), flush=True)
-    common.write_results(arguments, runs=runs)
+            common.write_results(arguments, runs=runs)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

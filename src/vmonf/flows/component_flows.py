@@ -1,4 +1,4 @@
-"""K normalizing flows held side by side."""
+"""K normalizing flows side by side: their densities and samples."""
 
 import math
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from torch.func import functional_call
 from vmonf.flows.transform import Chain, Transform
 from vmonf.flows.whitening import Whitening
 
-#: Values in the widest layer that evaluation in parts allows: on a CPU such that a part stays
-#: in its cache, elsewhere 64 MiB in float32.
+#: Values in the widest layer when rows are evaluated in parts. On a CPU a part then stays in the
+#: cache; on other devices it takes 64 MiB in float32.
 CACHED_VALUES, VALUES_AT_ONCE = 2**20, 2**24
 
 
@@ -24,15 +24,15 @@ class ComponentFlows(nn.Module):
     whitening : Whitening
         The affine start of each flow, applied to the data first.
     layers : iterable of Transform
-        The rest, in order from data to base. Each starts as the identity up to the order
-        of the features, so that fresh flows are the Gaussians of the whitening.
+        The other transforms, in order from data to base. Each starts as the identity up to the
+        order of the features, so that fresh flows are the Gaussians of the whitening.
 
     Notes
     -----
-    Methods take rows as (B, D), seen by every component, or as (K, B, D), where every
-    component has its own. ``components``, a tensor of C component indices, evaluates those
-    alone at the cost of C: the component axis is then C long, and gradients reach the
-    full parameters.
+    Methods take rows as (B, D), shared by all components, or as (K, B, D), with rows for each
+    component. ``components``, a tensor of C component indices, restricts a method to these
+    components, at the cost of C: the component axis then has length C, and gradients are those
+    of the full parameters.
     """
 
     def __init__(self, whitening: Whitening, layers: Iterable[Transform]) -> None:
@@ -90,7 +90,7 @@ class ComponentFlows(nn.Module):
         component, order = component.sort(stable=True)
         row = row[order]
         place = torch.arange(len(row), device=x.device) - (counts.cumsum(0) - counts)[component]
-        # The rows of each component side by side, filled up with the first row of all.
+        # The rows of each component side by side, padded with row 0.
         slots = row.new_zeros(self.n_components, int(counts.max()))
         slots[component, place] = row
         log_prob = x.new_zeros(len(row))
@@ -172,14 +172,15 @@ class ComponentFlows(nn.Module):
         return result
 
 
-#: What another pass over the layers costs, in rows of one component.
+#: The cost of another pass over the layers, in rows of one component.
 PASS_OVERHEAD = 1024
 
 
 def _like_counts(counts: list[int]) -> list[list[int]]:
-    """Components in one group or in two, of many rows and of few, whichever is less work.
+    """Split components into those of many rows and those of few, or not, whichever is less work.
 
-    A group is as dear as its largest member; a second group is a second pass.
+    Every member of a group costs as much as its largest member. A second group costs another
+    pass over the layers.
     """
     everyone = list(range(len(counts)))
     order = sorted(everyone, key=lambda component: -counts[component])

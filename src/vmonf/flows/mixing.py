@@ -1,4 +1,4 @@
-"""Mixing of the features between layers, so that each gets to see the others."""
+"""Mixing of the features between layers, so that each feature comes to depend on all others."""
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,8 @@ class Permutation(Transform):
 class LUMixing(Transform):
     """A learned invertible matrix for each component: a permutation, then L U.
 
-    L is unit lower-triangular, U upper-triangular of positive diagonal; both start as the
-    identity, so that the whole starts as the permutation.
+    L is unit lower-triangular, and U is upper-triangular with a positive diagonal. Both start as
+    the identity, so that the transform starts as the permutation.
 
     Source: Kingma & Dhariwal, "Glow" (2018), section 3.2, equation 10.
     """

@@ -63,7 +63,7 @@ class ComponentLinear(nn.Module):
 
 
 class ComponentMLP(nn.Module):
-    """K perceptrons side by side, whose outputs are all zero at first.
+    """K perceptrons side by side. At first all their outputs are zero.
 
     Inputs are soft-clipped to +-10, far beyond whitened data. The outputs of a network are then
     bounded, however far a row is. Without this, deep affine flows overflow float32 a thousand

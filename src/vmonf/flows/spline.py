@@ -109,4 +109,5 @@ def _find_bin(values: Tensor, parameters: Tensor, bound: float, axis: int) -> _B
     low, high = (edges.gather(-2, both + k).squeeze(-2) for k in (0, 1))
     width, height = (high - low).unbind(dim=-2)
     a, b = (slopes.gather(-2, index + k).squeeze(-2) * width / height for k in (0, 1))
-    return _Bin(*low.unbind(dim=-2), width, height, a, b)
+    left, bottom = low.unbind(dim=-2)
+    return _Bin(left, bottom, width, height, a, b)

@@ -1,4 +1,4 @@
-"""The affine start of every component."""
+"""The affine transform that every flow starts with."""
 
 import torch
 from torch import Tensor, nn
@@ -7,13 +7,13 @@ from vmonf.flows.transform import Transform
 
 
 class Whitening(Transform):
-    """z = A R (x - mean): R a fixed rotation, A lower-triangular of positive diagonal.
+    """z = A R (x - mean), with a fixed rotation R and a lower-triangular A of positive diagonal.
 
-    On its own it makes each component a Gaussian; it starts as the standard one and is
-    set from data by `set_gaussians`, which turns each component to its own principal axes,
-    the longest first: how well a coupling layer can bend a cluster then does not depend on
-    how the cluster lies. Mean and A are trained with the rest of the flow. A diagonal
-    whitening has no rotation, and A is diagonal.
+    A whitening alone makes each component a Gaussian: at first the standard one, and after
+    `set_gaussians` one of given mean and covariance. R then rotates each component to its own
+    principal axes, the longest first, so that how well a coupling layer can transform a cluster
+    does not depend on the cluster's orientation. The mean and A are trained with the rest of the
+    flow. A diagonal whitening has no rotation, and A is diagonal.
     """
 
     def __init__(self, n_components: int, n_features: int, *, diagonal: bool = False) -> None:
@@ -21,8 +21,8 @@ class Whitening(Transform):
         self.diagonal = diagonal
         self.mean = nn.Parameter(torch.zeros(n_components, 1, n_features))
         self.log_diagonal = nn.Parameter(torch.zeros(n_components, 1, n_features))
-        # Transposes of R and of A's strict lower triangle, laid for values in rows. R is a
-        # parameter without gradient, since all that has a component axis is a parameter.
+        # Transposes of R and of the strict lower triangle of A, which multiply rows from the
+        # right. R is a parameter without gradient: whatever has a component axis is a parameter.
         self.rotation: nn.Parameter | None = None
         self.upper: nn.Parameter | None = None
         if not diagonal:
@@ -63,7 +63,7 @@ class Whitening(Transform):
             self.log_diagonal.copy_(-0.5 * variances.log()[:, None, :])
             return
         axes = axes.flip(-1)
-        # An axis has two directions; which one a library returns is an accident.
+        # The sign of an axis depends on the library: make its largest entry positive.
         largest = axes.abs().argmax(dim=-2, keepdim=True)
         axes = axes * axes.gather(-2, largest).sign()
         self.rotation.copy_(axes)

@@ -80,8 +80,9 @@ class _Call(Function):
         ]
         # With gradients enabled, the result of the backward pass is differentiated in its turn.
         if torch.is_grad_enabled() or not kept:
-            _, pullback = torch.func.vjp(kernel.plain, *tensors)
-            return None, *pullback(tuple(grad_outputs))
+            pullback = torch.func.vjp(kernel.plain, *tensors)[1]
+            gradients: Tensors = pullback(tuple(grad_outputs))
+            return None, *gradients
         return None, *kernel.gradients(tensors, kept, grad_outputs)
 
     @staticmethod
@@ -98,5 +99,5 @@ class _Call(Function):
             torch.zeros_like(primal) if tangent is None else tangent
             for primal, tangent in zip(primals, tangents, strict=True)
         )
-        _, result = torch.func.jvp(ctx.kernel.plain, primals, given)
+        result: Tensors = torch.func.jvp(ctx.kernel.plain, primals, given)[1]
         return *result, *[None] * ctx.n_kept

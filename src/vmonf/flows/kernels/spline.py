@@ -38,7 +38,8 @@ class Spline(Kernel):
 
     def evaluate(self, *tensors: Tensor) -> tuple[Tensors, Tensors]:
         """See `Kernel.evaluate`; the bins are kept."""
-        outputs, bins = _evaluate_in_blocks(_forward, *tensors, self.bound)
+        x, parameters = tensors
+        outputs, bins = _evaluate_in_blocks(_forward, x, parameters, self.bound)
         return outputs, (bins,)
 
     def gradients(
@@ -84,7 +85,8 @@ class InverseSpline(Kernel):
 
     def evaluate(self, *tensors: Tensor) -> tuple[Tensors, Tensors]:
         """See `Kernel.evaluate`; nothing is kept."""
-        outputs, _ = _evaluate_in_blocks(_inverse, *tensors, self.bound)
+        z, parameters = tensors
+        outputs, _ = _evaluate_in_blocks(_inverse, z, parameters, self.bound)
         return outputs, ()
 
 
@@ -361,4 +363,4 @@ def _gradients(
     left, right = ends.div_(curve.softness).div_(curve.softness)
     chosen = torch.sub(reached[:-1], reached[1:], out=sizes[0])
     torch.mul(chosen[1:], left, out=out[2 * n_bins :]).addcmul_(chosen[:-1], right)
-    return grad_x.addcmul_(grad_outputs, 1 - inside)
+    return torch.addcmul(grad_x, grad_outputs, 1 - inside)

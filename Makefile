@@ -1,13 +1,15 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
+# make lowest    the tests once more, on the lowest versions that pyproject.toml allows, in .venv-lowest
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
 # make results   write docs/results.md and the README's table from the results files of `vmonf reproduce`
 # make quality   measure the defaults' held-out quality; write the results file and the README's tables
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 
-.PHONY: demo test lint types unit bench quality results clean
+.PHONY: demo test lint types unit lowest bench quality results clean
 
 BENCHMARKS := step many_components time_to_quality scoring sampling growth startup
 
@@ -25,6 +27,9 @@ types: .venv/.test-installed
 
 unit: .venv/.test-installed
 	$(BIN)/pytest
+
+lowest: .venv-lowest/.installed
+	.venv-lowest/bin/pytest
 
 bench: .venv/.bench-installed
 	for name in $(BENCHMARKS); do \
@@ -53,5 +58,12 @@ results: .venv/.demo-installed
 	$(INSTALL) -e '.[test]'
 	touch $@
 
+.venv-lowest/bin/python:
+	$(PYTHON) -m venv .venv-lowest
+
+.venv-lowest/.installed: .venv-lowest/bin/python pyproject.toml constraints-lowest.txt
+	.venv-lowest/bin/python $(PIP_INSTALL) -e '.[test]' -c constraints-lowest.txt
+	touch $@
+
 clean:
-	rm -rf .venv out build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lowest out build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

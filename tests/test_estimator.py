@@ -17,6 +17,7 @@ from vmonf import FlowMixture, PosteriorMLP, RealNVP, Training
 from vmonf.data import Pinwheel, TwoCircles
 from vmonf.flows import FAMILIES
 from vmonf.metrics import clustering_accuracy
+from vmonf.model import build_model
 from vmonf.storage import ModelFileError
 from vmonf.training import TrainingError
 
@@ -200,6 +201,40 @@ def test_a_temperature_of_the_end_is_the_temperature_of_predict(blobs):
         logits = model.posterior_network(model.standardizer(torch.tensor(X)).float())
         expected = (logits / 2).softmax(dim=-1).numpy()
     np.testing.assert_allclose(mixture.predict_proba(X), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "learned"])
+def test_bic_and_aic_of_a_gaussian_mixture_are_scikit_learns(blobs, weights):
+    X, _ = blobs
+    ours = FlowMixture(3, weights=weights, max_epochs=0, random_state=0).fit(X)
+    theirs = GaussianMixture(3, random_state=0).fit(X)
+    n_weights = 2 if weights == "learned" else 0
+    n_parameters = 3 * (2 + 3) + n_weights
+    assert theirs._n_parameters() == 3 * (2 + 3) + 2
+    assert ours.aic(X) == pytest.approx(-2 * ours.score_samples(X).sum() + 2 * n_parameters)
+    assert ours.bic(X) == pytest.approx(
+        -2 * ours.score_samples(X).sum() + n_parameters * np.log(len(X))
+    )
+    if weights == "learned":
+        assert ours.bic(X) == pytest.approx(theirs.bic(X), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mixing", ["permutation", "lu"])
+def test_free_parameters_are_those_that_a_step_of_training_moves(family, mixing):
+    generator = torch.Generator().manual_seed(0)
+    flow = dataclasses.replace(small(family), n_layers=3, mixing=mixing)
+    model = build_model(
+        flow, PosteriorMLP(), 2, 5, learn_weights=True, identity=False, generator=generator
+    )
+    flows = model.flows
+    # Every unit must be active somewhere, or its weights would seem not to count.
+    x = 3 * torch.randn(4000, 5, dtype=torch.float64, generator=generator)
+    weight = torch.randn(4000, dtype=torch.float64, generator=generator)
+    (model.log_prob(x) * weight).sum().backward()
+    moved = sum(int((p.grad != 0).sum()) for p in flows.parameters() if p.grad is not None)
+    assert model.n_free_parameters() == moved + 1
+    assert model.n_free_parameters(layers=False) == 2 * (5 + 15) + 1
 
 
 # ------------------------------------------------------------------ mixing weights

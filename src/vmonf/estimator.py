@@ -392,6 +392,42 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Mean exact log density of the rows, in nats per row; y is ignored."""
         return float(self.score_samples(X).mean())
 
+    def bic(self, X: ArrayLike) -> float:
+        """Bayesian information criterion of the rows; lower is better.
+
+        It is ``-2 * log-likelihood + n_parameters * log(n)``, in nats. Counted are the numbers of
+        log p(x) that can be trained: means and covariances, the mixing weights if they are
+        learned (K - 1), and, where flows were kept, the weights and biases of their networks that
+        are not masked. The posterior network is not part of the density, and not counted. A flow
+        has thousands of such numbers, so that the criterion favours Gaussian mixtures more than
+        held-out rows do: compare mixtures of flows by `held_out_log_likelihood_`.
+
+        Source: Schwarz, "Estimating the dimension of a model" (1978).
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n, D)
+        """
+        log_prob = self.score_samples(X)
+        return float(-2 * log_prob.sum() + self._n_free_parameters() * math.log(len(log_prob)))
+
+    def aic(self, X: ArrayLike) -> float:
+        """Akaike information criterion of the rows; lower is better.
+
+        It is ``-2 * log-likelihood + 2 * n_parameters``, in nats, and counts what `bic` counts.
+
+        Source: Akaike, "A new look at the statistical model identification" (1974).
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n, D)
+        """
+        return float(-2 * self.score_samples(X).sum() + 2 * self._n_free_parameters())
+
+    def _n_free_parameters(self) -> int:
+        # Where no epoch was kept, the layers are the identity.
+        return self.model_.n_free_parameters(layers=self.verdict_.epoch > 0)
+
     def component_log_prob(self, X: ArrayLike) -> Array:
         """Log p(x given c) of each row under each component, in nats: (n, K)."""
         check_is_fitted(self, "model_")

@@ -45,6 +45,11 @@ class Conditioned(Transform):
         # In memory features come before rows; see `Transform`.
         return torch.cat([half.mT for half in halves], dim=-2).mT
 
+    @property
+    def n_free_parameters(self) -> int:
+        """Weights that are not masked, and biases."""
+        return self.network.n_free_parameters
+
     def randomise(self, generator: torch.Generator | None = None) -> None:
         """Draw the outputs of the network at random; see `Transform.randomise`."""
         self.network.randomise_outputs(generator)

@@ -57,6 +57,11 @@ class LUMixing(Transform):
         log_det = -self.log_diagonal.sum(dim=-1, keepdim=True).expand(z.shape[:2])
         return x.index_select(-1, self.order.argsort()), log_det
 
+    @property
+    def n_free_parameters(self) -> int:
+        """One for each entry of the two triangles, whose unit diagonal is fixed."""
+        return self.lower.numel()
+
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(self.lower.shape[-1], dtype=self.lower.dtype, device=self.lower.device)
         lower = self.lower.tril(-1) + identity

@@ -110,6 +110,18 @@ class ComponentMLP(nn.Module):
         last = cast(ComponentLinear, self.layers[-1])
         last.randomise(generator)
 
+    @property
+    def n_free_parameters(self) -> int:
+        """Weights that are not masked, and biases, over all components."""
+        n_free = 0
+        for module in self.layers:
+            layer = cast(ComponentLinear, module)
+            n_weights = layer.weight.numel()
+            if layer.mask is not None:
+                n_weights = len(layer.weight) * int(layer.mask.count_nonzero())
+            n_free += n_weights + layer.bias.numel()
+        return n_free
+
     def forward(self, x: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map (K, B, in) to (K, B, out); with `columns`, to those outputs alone."""
         layers = [cast(ComponentLinear, layer) for layer in self.layers]

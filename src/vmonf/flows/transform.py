@@ -66,6 +66,11 @@ class Transform(nn.Module, ABC):
         """
         return
 
+    @property
+    def n_free_parameters(self) -> int:
+        """How many numbers can be trained, over all components."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
 
 class Chain(nn.Module):
     """Transforms applied one after the other; their log-determinants are added up.

@@ -88,6 +88,15 @@ class Whitening(Transform):
             centred = torch.bmm(self.rotation, turned.mT).mT
         return centred + self.mean, -self.log_diagonal.sum(dim=-1).expand(z.shape[:2])
 
+    @property
+    def n_free_parameters(self) -> int:
+        """As many as a Gaussian has: its mean and the entries of its triangle."""
+        n_free = self.mean.numel() + self.log_diagonal.numel()
+        if self.upper is not None:
+            n_components, n_features, _ = self.upper.shape
+            n_free += n_components * n_features * (n_features - 1) // 2
+        return n_free
+
     def _triangle(self) -> Tensor:
         assert self.upper is not None
         return self.upper.triu(1) + torch.diag_embed(self.log_diagonal.squeeze(1).exp())

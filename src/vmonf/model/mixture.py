@@ -1,12 +1,12 @@
 """The probability model: K flows, mixing weights and a neural posterior."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from vmonf.flows import ComponentFlows
+from vmonf.flows import ComponentFlows, Transform
 from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
 
@@ -143,6 +143,21 @@ class MixtureModel(nn.Module):
     def rows_at_once(self) -> int:
         """How many rows to evaluate at once without taking much memory."""
         return max(16, self.flows.values_at_once // self.flows.values_per_row)
+
+    def n_free_parameters(self, *, layers: bool = True) -> int:
+        """How many numbers the density log p(x) has that can be trained.
+
+        Parameters
+        ----------
+        layers : bool
+            Whether to count the layers that follow the whitening; without them, the count is
+            that of a Gaussian mixture.
+        """
+        transforms = [cast(Transform, module) for module in self.flows.chain.transforms]
+        counted = transforms if layers else transforms[:1]
+        n_free = sum(transform.n_free_parameters for transform in counted)
+        learned = isinstance(self.log_weight_logits, nn.Parameter)
+        return n_free + (self.n_components - 1 if learned else 0)
 
     @property
     def log_weights(self) -> Tensor:

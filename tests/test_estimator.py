@@ -378,7 +378,7 @@ def test_data_that_cannot_be_fitted_is_refused(X, message):
 
 def test_fewer_distinct_rows_than_components_are_refused():
     X = np.repeat([[0.0, 1.0], [1.0, 0.0]], 10, axis=0)
-    with pytest.raises(ValueError, match=r"n_components=3 needs at least as many distinct rows"):
+    with pytest.raises(ValueError, match=r"n_components=3 is more than the 2 distinct rows"):
         FlowMixture(3).fit(X)
 
 
@@ -406,7 +406,7 @@ def test_settings_out_of_range_are_refused(blobs, settings, message):
 
 def test_labels_that_are_no_classes_are_refused(blobs):
     X, _ = blobs
-    with pytest.raises(ValueError, match=r"Unknown label type: continuous. y\[0\] = 0.5"):
+    with pytest.raises(ValueError, match=r"Unknown label type: continuous \(y\[0\] = 0.5\)"):
         FlowMixture(2).fit(X, np.full(len(X), 0.5))
 
 
@@ -769,7 +769,7 @@ def test_temperatures_of_any_number_type(blobs, temperature):
 
 def test_a_decay_that_leaves_no_epoch_is_refused(blobs):
     settings = QUICK | {"temperature": (5.0, 1.0), "temperature_epochs": 3}
-    with pytest.raises(ValueError, match="leaves none of max_epochs=3"):
+    with pytest.raises(ValueError, match="=3 must be less than max_epochs=3"):
         FlowMixture(2, **settings).fit(blobs[0])
 
 
@@ -843,7 +843,7 @@ def test_clusters_that_do_not_fit_are_refused(blobs):
     for clusters in (y[:-1], y + 1, y + 0.5):
         with pytest.raises(ValueError, match="clusters must give each of 300 rows a cluster"):
             FlowMixture(3, **QUICK).fit(X, clusters=clusters)
-    with pytest.raises(ValueError, match="does not go with init='none'"):
+    with pytest.raises(ValueError, match="cannot be combined with init='none'"):
         FlowMixture(3, init="none", **QUICK).fit(X, clusters=y)
 
 

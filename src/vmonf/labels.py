@@ -1,4 +1,4 @@
-"""Labels: the component that each class of labels names."""
+"""Labels: the assignment of each class of labels to a component."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
     Parameters
     ----------
     y : array of shape (n,)
-        Whole numbers or strings. Unlabelled rows have -1, or among strings also "-1", "" or
-        None.
+        Whole numbers or strings. Unlabelled rows have -1 or NaN, and in arrays of objects or
+        strings also "-1", "" or None.
     n_components : int
+        The number of components asked for.
 
     Returns
     -------
     classes : array of shape (K,)
-        What `predict` calls each component: first the classes found in y, sorted, then new
-        names for the components that no label claims: the next whole numbers, or "new_0",
-        "new_1", ... There are as many as classes, where that is more than asked for.
+        The name of each component: first the classes found in y, sorted, then new names for the
+        other components, which are the next whole numbers, or "new_0", "new_1", ... K is
+        `n_components`, or the number of classes if that is larger.
     component : int array of shape (n,)
-        The component of each row; -1 where it is not labelled.
+        The component of each row, or -1 if the row is not labelled.
 
     Raises
     ------
@@ -53,8 +54,8 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
         else:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ValueError(
-                f"Unknown label type: y mixes or holds {names}; give whole numbers or strings, "
-                "and -1 for unlabelled rows."
+                f"Unknown label type: y holds values of type {names}; give whole numbers or "
+                "strings, not both, and -1 for unlabelled rows."
             )
     found, codes = np.unique(labels[~unlabelled], return_inverse=True)
     if len(found) > n_components:
@@ -80,7 +81,7 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
 def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
-    missing = type(value).__name__ in ("NAType", "NaTType")  # pandas' own
+    missing = type(value).__name__ in ("NAType", "NaTType")  # the missing values of pandas
     return None if missing or (isinstance(value, float) and np.isnan(value)) else value
 
 
@@ -90,8 +91,8 @@ def _whole_numbers(y: NDArray[Any]) -> IntArray:
         wrong = ~(np.isfinite(y) & (y == np.floor(y)))
         if wrong.any():
             raise ValueError(
-                f"Unknown label type: continuous. y[{int(wrong.argmax())}] = "
-                f"{y[wrong.argmax()]} is no class label; give whole numbers or strings, and "
-                "-1 for unlabelled rows."
+                f"Unknown label type: continuous (y[{int(wrong.argmax())}] = "
+                f"{y[wrong.argmax()]}); give whole numbers or strings, and -1 for unlabelled "
+                "rows."
             )
     return y.astype(np.int64)

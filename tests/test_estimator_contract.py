@@ -85,9 +85,10 @@ def test_nested_parameters_are_set_on_names_specifications_and_both_at_once():
     assert other.n_components == 4
     assert FlowMixture().set_params(training__patience=None).training == Training(patience=None)
     assert other.get_params()["flow__hidden"] == (8,)
-    with pytest.raises(ValueError, match="flow__n_bins is no parameter of RealNVP: it has hidden"):
+    message = "flow__n_bins is not a parameter of RealNVP: it has hidden"
+    with pytest.raises(ValueError, match=message):
         mixture.set_params(flow__n_bins=3)
-    with pytest.raises(ValueError, match="n_bins is no parameter of FlowMixture"):
+    with pytest.raises(ValueError, match="n_bins is not a parameter of FlowMixture"):
         mixture.set_params(n_bins=3)
 
 

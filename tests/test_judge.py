@@ -71,4 +71,4 @@ def test_the_gaussians_that_training_began_with_may_be_kept(log_probs):
     reference, other = log_probs
     found = verdict(other, reference, epoch=0)
     assert found.kept == "flows"
-    assert "none improved on the Gaussians that training began with" in str(found)
+    assert "None of 9 epochs improved on the weights that training began with" in str(found)

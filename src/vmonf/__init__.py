@@ -1,8 +1,8 @@
 """Mixtures of normalizing flows trained by variational inference.
 
-`FlowMixture` is the estimator. `RealNVP`, `MAF`, `NSF`, `PosteriorMLP` and `Training` hold
-settings of its parts; `vmonf.data` has tables and toy data, `vmonf.plots` figures. Names are
-imported when first used, so that `vmonf --help` need not wait for torch.
+`FlowMixture` is the estimator. `RealNVP`, `MAF`, `NSF`, `PosteriorMLP` and `Training` hold the
+settings of its parts. `vmonf.data` has tables and toy data, and `vmonf.plots` has figures. Names
+are imported when they are first used, so that `vmonf --help` does not wait for torch.
 """
 
 from importlib import import_module

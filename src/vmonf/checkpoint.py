@@ -1,4 +1,4 @@
-"""The state of a training in a file, from which it goes on after a crash or Ctrl-C."""
+"""Checkpoints: files from which a training continues after a crash or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from vmonf.training import Watcher
 if TYPE_CHECKING:
     from vmonf.training import TrainingLoop
 
-#: Seconds between two writings, so that they cost little beside short epochs.
+#: Least number of seconds between two writes, so that the writes take little time when epochs
+#: are short.
 INTERVAL = 30.0
 
 
 class Checkpoint(Watcher):
-    """Keeps a training's state in a file.
+    """Keeps the state of a training in a file.
 
     Parameters
     ----------
     path : path
     fingerprint : str
-        Of rows, settings and seed: a training goes on only from a state of the same.
+        Identifies the rows, settings and seed. A training continues only from a checkpoint with
+        the same fingerprint.
     """
 
     def __init__(self, path: str | os.PathLike[str], fingerprint: str) -> None:
@@ -33,12 +35,12 @@ class Checkpoint(Watcher):
         self._written = time.monotonic()
 
     def on_begin(self, loop: TrainingLoop) -> None:
-        """Load the state, if there is one.
+        """Load the state if the file exists.
 
         Raises
         ------
         vmonf.storage.ModelFileError
-            If the file is not a checkpoint, or one of other rows, settings or seed.
+            If the file is not a checkpoint, or is one of other rows, settings or another seed.
         """
         if not self.path.exists():
             return
@@ -51,7 +53,7 @@ class Checkpoint(Watcher):
         loop.load_state(document, tensors)
 
     def on_epoch(self, loop: TrainingLoop) -> None:
-        """Write the state, unless that was done a moment ago and the training goes on.
+        """Write the state if `INTERVAL` seconds have passed since the last write, or at the end.
 
         Raises
         ------

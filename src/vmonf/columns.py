@@ -1,4 +1,4 @@
-"""Columns of a table: their shift and scale, and what makes a density infinite along them."""
+"""Columns of a table: shift, scale, and checks for values that make the density infinite."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Rows whose quantiles are taken.
+#: Number of distinct rows from which quantiles and repeated values are computed.
 QUANTILE_ROWS = 10_000
 
 
 def shift_and_scale(X: Array, weight: Array, names: list[str]) -> tuple[Array, Array]:
-    """Weighted mean of each column, and a width that a few far rows cannot stretch.
+    """Weighted mean of each column, and a width that is robust to a few outliers.
 
     The width is the standard deviation, but at most three times the distance between the 5%
-    and the 95% quantile, unless these are equal.
+    and the 95% quantile, unless these quantiles are equal.
 
     Raises
     ------
     ValueError
-        If a column is constant: no density is finite there.
+        If a column is constant, since the density would be infinite.
     """
-    # Centred on its first value before any sum, so that a large offset costs no digits; and
-    # divided by its range, so that no square under- or overflows.
+    # Subtracting the first value avoids a loss of digits when the offset is large. Dividing by
+    # the range avoids underflow and overflow of the squares.
     origin = X[0]
     spread = np.ptp(X, axis=0)
     resolution = np.abs(X).max(axis=0) * np.finfo(np.float64).eps * 4
@@ -44,7 +44,7 @@ def shift_and_scale(X: Array, weight: Array, names: list[str]) -> tuple[Array, A
     unit = (X - origin) / spread
     mean = np.average(unit, axis=0, weights=weight)
     deviation = np.sqrt(np.average(np.square(unit - mean), axis=0, weights=weight))
-    # Distinct rows come in no order of their own, so the first are as good as any.
+    # Distinct rows are in the order of their hashes, so the first rows are representative.
     few = slice(QUANTILE_ROWS)
     between = np.array(
         [_quantile_range(column, weight[few]) for column in np.ascontiguousarray(unit[few].T)]
@@ -54,9 +54,9 @@ def shift_and_scale(X: Array, weight: Array, names: list[str]) -> tuple[Array, A
 
 
 def warn_of_repeated_values(X: Array, names: list[str]) -> None:
-    """Warn of columns in which one value is held by more than half of the rows."""
+    """Warn of columns in which one value occurs in more than half of the distinct rows."""
     few = np.sort(X[:QUANTILE_ROWS], axis=0)
-    # What more than half of the rows hold stands in the middle of the sorted column.
+    # A value that occurs in more than half of the rows is the median of the column.
     middle = few[len(few) // 2]
     share = (few == middle).mean(axis=0)
     repeated = np.flatnonzero(share > 0.5)
@@ -68,7 +68,7 @@ def warn_of_repeated_values(X: Array, names: list[str]) -> None:
         more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
         warnings.warn(
             f"A density grows without bound where values repeat: {listed}{more}; drop such "
-            "columns, or add noise of the size of their steps.",
+            "columns, or add noise as large as the steps between their values.",
             stacklevel=4,
         )
 

@@ -1,4 +1,4 @@
-"""FlowMixture: parameters, fitted attributes, scoring and sampling."""
+"""The estimator `FlowMixture`: parameters, fitted attributes, scoring and sampling."""
 
 from __future__ import annotations
 
@@ -36,67 +36,71 @@ if TYPE_CHECKING:
 
 
 class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """A mixture of normalizing flows: exact density, clusters, samples, labels if any.
+    """A mixture of normalizing flows for density estimation, clustering and sampling.
 
-    `sklearn.mixture.GaussianMixture` with normalizing flows for components and a neural
-    network for the posterior, which clusters new rows in one pass. A fit starts from a
-    Gaussian mixture with cross-validated shrinkage and ends with flows only where they
-    improve the held-out log-likelihood by more than chance.
+    It corresponds to `sklearn.mixture.GaussianMixture` with normalizing flows as components, whose
+    densities are exact. A neural network, the posterior, assigns new rows to clusters in one pass.
+    Labels of some or all rows may be given. A fit starts from a Gaussian mixture with
+    cross-validated shrinkage. It keeps the flows only if they improve the held-out log-likelihood
+    by more than chance.
 
     Source: Pires & Figueiredo, "Variational Mixture of Normalizing Flows" (ESANN 2020).
 
     Parameters
     ----------
     n_components : int, default=2
-        K, the number of flows. Labels of more classes raise it, with a warning. Give each a
-        few hundred rows or more, if flows are to have a chance.
+        K, the number of flows. If the labels have more classes, K is raised to their number,
+        with a warning. With fewer than a few hundred rows for each component, flows rarely
+        improve on Gaussians.
     flow : {"realnvp", "maf", "nsf", "nsf-ar"} or Family, default="realnvp"
-        The family of flows: affine coupling, affine autoregressive, and rational-quadratic
-        splines in coupling and autoregressive form, with default settings; or a specification
-        with settings of its own, such as ``NSF(n_layers=6, n_bins=12)``. Autoregressive flows
-        fit more closely and sample slowly: one network pass a feature. Affine flows of one
-        feature are Gaussian; use splines there. ``set_params(flow__n_layers=6)`` changes one
-        setting, here and in a grid search.
+        The family of flows with its default settings: affine coupling, affine autoregressive,
+        or rational-quadratic splines in coupling or autoregressive form. Other settings are
+        given by a specification, such as ``NSF(n_layers=6, n_bins=12)``. Autoregressive flows
+        fit more closely, but sampling is slow: it takes one network pass for each feature. With
+        one feature, affine flows are Gaussian; use splines instead.
+        ``set_params(flow__n_layers=6)`` changes one setting, also in a grid search.
     posterior : "mlp" or PosteriorMLP, default="mlp"
         The posterior network q(c given x), such as ``PosteriorMLP(hidden=(128,))``.
     weights : {"uniform", "learned"} or array of shape (K,), default="uniform"
-        Mixing weights p(c). Uniform ones, as in the paper, say that clusters are of one size,
-        labelled or not: choose "learned" where they are not.
+        Mixing weights p(c). Uniform weights, as in the paper, assume that all clusters have the
+        same size, labelled or not; choose "learned" if they do not.
     objective : {"elbo", "marginal"}, default="elbo"
-        What is maximised: the paper's ELBO, or the exact log-likelihood with q fitted to
-        the responsibilities.
+        The objective that is maximised: the paper's ELBO, or the exact log-likelihood with q
+        fitted to the responsibilities.
     temperature : float or (float, float), default=1.0
-        Divides the posterior's softmax input. A pair decays exponentially from the first to
-        the last; start well above 1 with ``init="none"``, as in the paper.
+        Divides the posterior's softmax input. With a pair, the temperature decays exponentially
+        from the first value to the last. With ``init="none"``, start well above 1, as in the
+        paper.
     temperature_epochs : int or None, default=None
-        Epochs the decay takes: half of `max_epochs` unless given.
+        Number of epochs of the decay. None means half of `max_epochs`.
     init : {"kmeans", "graph", "random", "none"} or array of shape (K, D), default="kmeans"
-        The start: clusters of k-means; clusters along the graph of nearest neighbours, which
-        follows rings, wings and other shapes, and along which labels spread (see
-        `vmonf.start.graph`); the nearest of K random rows; or the nearest of given centres.
-        With labels, each class starts at its own rows. "none" is the paper's: all components
-        start at all rows, with networks drawn at random, and chance and the temperature
-        separate them. A cluster for each row is given to `fit`.
+        The clusters from which the components start. "kmeans" uses k-means. "graph" cuts the
+        graph of nearest neighbours, which follows rings, wings and other shapes, and along which
+        labels spread (see `vmonf.start.graph`). "random" assigns each row to the nearest of K
+        random rows. An array assigns each row to the nearest of the given centres. With labels,
+        each class starts from its own rows. "none" is the paper's start: every component starts
+        from all rows, with networks drawn at random, and the components separate by chance and
+        by the temperature. To give a cluster for each row, use `clusters` of `fit`.
     n_init : int, default=1
-        Number of restarts; the best held-out log-likelihood is kept.
+        Number of restarts. The one with the best held-out log-likelihood is kept.
     max_epochs : int, default=300
-        Passes over the rows, at most.
+        Largest number of passes over the rows.
     validation_fraction : float, default=0.1
         Share of the distinct rows held out for early stopping. With 0 there is no early
         stopping, and the last weights are kept whatever their log-likelihood.
     training : Training or None, default=None
         The settings of the optimiser and the training loop, such as
-        ``Training(learning_rate=0.001, batch_size=512)``; None stands for ``Training()``.
+        ``Training(learning_rate=0.001, batch_size=512)``. None means ``Training()``.
     checkpoint : path or None, default=None
-        A file that keeps the state of the training, written every half a minute or so. A fit of
-        the same rows, settings and `random_state` goes on from it, and ends as if it had never
-        stopped; the device may be another one, and, unless a schedule depends on it,
-        `max_epochs` may be larger. With several restarts each has its own file, numbered. It is
-        not removed.
+        A file for the state of the training, written about every 30 seconds. A fit with the same
+        rows, settings and `random_state` continues from it and gives the same result as an
+        uninterrupted fit. The device may differ, and `max_epochs` may be larger unless a schedule
+        depends on it. With several restarts, each has its own numbered file. The files are not
+        removed.
     device : str, default="auto"
-        A torch device; "auto" is a CUDA GPU if there is one, else the CPU.
+        A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     random_state : int, RandomState or None, default=None
-        Seeds everything.
+        Seed of all random numbers of the fit, and of `sample` unless it is given another.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -107,44 +111,45 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     n_components_ : int
         K as fitted.
     classes_ : array of shape (K,)
-        What each component is called by `predict`: 0..K-1, or with labels the classes and
-        then new names for the other components.
+        The name of each component in the results of `predict`. Without labels these are
+        0..K-1. With labels they are the classes, followed by new names for the other components.
     n_features_in_ : int
+        D, the number of features.
     feature_names_in_ : array of shape (D,)
-        Only where X had names.
+        The names of the columns of X. Present only if X had names.
     history_ : dict of str to list
-        One entry an epoch: "epoch", "elbo", "log_likelihood" and "gap" of the held-out rows
-        (nats per row), "training_objective", "temperature", "learning_rate", "seconds",
+        One entry for each epoch: "epoch", "elbo", "log_likelihood" and "gap" of the held-out
+        rows (nats per row), "training_objective", "temperature", "learning_rate", "seconds",
         "component_use".
     converged_ : bool
         Whether training stopped because the held-out log-likelihood no longer improved, rather
         than at `max_epochs`.
     n_epochs_ : int
-        Epochs trained.
+        Number of epochs trained.
     verdict_ : vmonf.judge.Verdict
-        What was kept, the flows or the Gaussian mixture, and why; ``str(verdict_)`` is a
+        Whether the flows or the Gaussian mixture were kept, and why. ``str(verdict_)`` is one
         sentence.
     best_epoch_ : int
-        The epoch whose weights were kept; 0 if no epoch's were: the model is then a Gaussian
-        mixture.
+        The epoch whose weights were kept, or 0 if no epoch's weights were. The model is then a
+        Gaussian mixture.
     held_out_log_likelihood_ : float
-        Of the flows or the Gaussian mixture that were kept, in nats per row; not a number
-        where no rows were held out. These rows also chose the epoch, so it is biased upwards a
-        little.
+        Held-out log-likelihood of the flows or the Gaussian mixture that were kept, in nats per
+        row. It is NaN if no rows were held out. The held-out rows also choose the epoch, so it is
+        biased slightly upwards.
     gain_, gain_error_ : float
-        Held-out log-likelihood of the flows less that of the Gaussian mixture of the same
-        weights, in nats per row, and its standard error, biased in the same way. Of the training
-        rows, where none are held out; not a number, where nothing was trained.
+        Held-out log-likelihood of the flows minus that of the Gaussian mixture with the same
+        weights, in nats per row, and its standard error. The gain is biased in the same way. The
+        training rows are used if none are held out. Both are NaN if nothing was trained.
     shrinkage_ : dict
-        How the start's covariances were shrunk; see `vmonf.start.Shrinkage`.
+        The shrinkage of the covariances of the start; see `vmonf.start.Shrinkage`.
     model_ : vmonf.model.MixtureModel
-        The torch model, for a training loop of your own: it takes rows as float64 tensors in
-        the units of X, and ``-model_.elbo(x).mean()`` is a loss.
+        The torch model, for example for your own training loop. It takes rows as float64 tensors
+        in the units of X, and ``-model_.elbo(x).mean()`` is a loss.
 
     Notes
     -----
-    Densities are in the units of X, in nats. Equal rows are merged, so that a row of weight
-    two is the same as two rows, and the order of the rows does not matter.
+    Densities are in the units of X, and log densities are in nats. Equal rows are merged, so
+    that a row of weight two is the same as two rows, and the order of the rows does not matter.
 
     Examples
     --------
@@ -163,7 +168,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     shrinkage_: dict[str, float]
     model_: MixtureModel
 
-    # Functions that watch a fit are no data of its rows: nothing to route through a pipeline.
+    # `watchers` are not data about the rows, so that scikit-learn must not route them as metadata.
     __metadata_request__fit = {"watchers": UNUSED}  # noqa: RUF012 - read by scikit-learn
 
     def __init__(
@@ -204,11 +209,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, nested ones too: ``flow__n_layers``, ``training__learning_rate``.
+        """Set parameters, also nested ones such as ``flow__n_layers``.
 
-        A nested parameter replaces the specification that it belongs to by a copy with that one
-        value changed; where `flow`, `posterior` or `training` is a name or None, by a copy of
-        what that stands for.
+        A nested parameter replaces its specification by a copy with that one value changed. If
+        `flow`, `posterior` or `training` is a name or None, the copy is made from the
+        specification that the name or None stands for.
 
         Raises
         ------
@@ -229,24 +234,24 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         clusters: ArrayLike | None = None,
         watchers: Iterable[Callable[[Self], object]] = (),
     ) -> Self:
-        """Fit the mixture. If the fit fails, the estimator stays as it was.
+        """Fit the mixture. If the fit fails, the estimator is unchanged.
 
         Parameters
         ----------
         X : array-like or DataFrame of shape (n, D)
         y : array-like of shape (n,), optional
-            Labels of some rows: whole numbers or strings; -1 marks an unlabelled row, as do
-            NaN, None and "".
+            Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "".
         sample_weight : array-like of shape (n,), optional
-            How often each row counts; not negative.
+            Non-negative weight of each row. A weight of two is the same as two equal rows.
         clusters : int array-like of shape (n,), optional
-            The cluster in which each row starts, 0 to K - 1; -1 where it is open. They take the
-            place of those of `init`. Labels, which hold to the end, come first.
+            The initial cluster of each row, 0 to K - 1, or -1 if it is not given. These replace
+            the clusters of `init`. Labels take precedence, and are used throughout the training.
         watchers : iterable of callables, optional
-            Each is called before the first epoch, after pretraining, and after each epoch, with
-            the mixture as it is then: it predicts, scores and samples, `n_epochs_` counts from 0,
-            and `history_` is that so far. It is valid during the call alone. The model that
-            the fit ends with may be of an earlier epoch, and its posterior refined.
+            Each is called with the current mixture, once after pretraining and before the first
+            epoch, and then after each epoch. The mixture predicts, scores and samples;
+            `n_epochs_` is 0 in the first call; `history_` holds the epochs so far. The mixture is
+            valid only during the call. The final model may come from an earlier epoch, and its
+            posterior may be refined.
 
         Returns
         -------
@@ -256,18 +261,18 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         vmonf.parameters.ParameterError
-            If a parameter is out of range, or does not go with the data or another parameter; a
-            ValueError.
+            If a parameter is out of range, or cannot be combined with the data or with another
+            parameter. It is a ValueError.
         ValueError
-            If the data cannot be fitted: one sentence says what is wrong and what to do.
+            If the data cannot be fitted.
         vmonf.training.TrainingError
-            If training meets values that are not numbers, again and again.
+            If training repeatedly meets values that are not numbers.
         vmonf.storage.ModelFileError
-            If `checkpoint` is a file of another fit, or cannot be written.
+            If `checkpoint` is the file of another fit, or cannot be written.
         """
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
-        columns = type(self)()  # takes the names of the columns, so that this object keeps its own
+        columns = type(self)()  # holds the new column names, so that a failed fit changes nothing
         values: Array = validate_data(columns, X, dtype=np.float64, ensure_min_samples=2)
         weight = _checked_weight(sample_weight, values)
         classes, component = _components_of(y, weight, self.n_components)
@@ -297,12 +302,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def fit_predict(
         self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[Any]:
-        """Fit, and return the cluster of each row, by the posterior."""
+        """Fit, and return the cluster of each row, from the posterior: (n,); see `fit`."""
         clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
         return clusters
 
     def _replace_fitted(self, **attributes: Any) -> None:
-        """Take the attributes of a fit in the place of those of the fit before."""
+        """Replace the attributes of the previous fit."""
         for name in _fitted_attributes(self):
             delattr(self, name)
         for name, value in attributes.items():
@@ -325,27 +330,27 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_epochs_(self) -> int:
-        """Epochs trained."""
+        """Number of epochs trained."""
         return len(self.history_["epoch"])
 
     @property
     def best_epoch_(self) -> int:
-        """The epoch whose weights were kept, or 0."""
+        """The epoch whose weights were kept, or 0 if no epoch's weights were."""
         return self.verdict_.epoch
 
     @property
     def held_out_log_likelihood_(self) -> float:
-        """Of what was kept, in nats per row."""
+        """Held-out log-likelihood of what was kept, in nats per row."""
         return self.verdict_.log_likelihood
 
     @property
     def gain_(self) -> float:
-        """Of the flows over the Gaussian mixture on the held-out rows, in nats per row."""
+        """Held-out log-likelihood of the flows minus the Gaussian mixture's, in nats per row."""
         return self.verdict_.gain
 
     @property
     def gain_error_(self) -> float:
-        """Standard error of `gain_`."""
+        """Standard error of `gain_`, in nats per row."""
         return self.verdict_.gain_error
 
     # ---------------------------------------------------------------- scoring
@@ -359,9 +364,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array-like or DataFrame of shape (n, D)
         method : {"posterior", "exact"}, default="posterior"
-            By the posterior network q, in one pass; or by the exact responsibilities, from
-            the flows. Far from all rows of the fit, q may be overconfident: use "exact" for
-            outliers.
+            "posterior" uses the posterior network q, in one pass. "exact" uses the exact
+            responsibilities, from the flows. Far from the rows of the fit, q may be
+            overconfident, so use "exact" for outliers.
 
         Returns
         -------
@@ -370,7 +375,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         log_proba = self._log_proba(method)
 
-        def likeliest(x: torch.Tensor) -> torch.Tensor:  # in parts: K probabilities a row are many
+        # Taken inside `_evaluate`'s parts, so that the (n, K) probabilities are never all held.
+        def likeliest(x: torch.Tensor) -> torch.Tensor:
             found = log_proba(x)
             return found.argmax(dim=1).double().masked_fill(found.isnan().any(dim=1), math.nan)
 
@@ -380,7 +386,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(
         self, X: ArrayLike, method: Literal["posterior", "exact"] = "posterior"
     ) -> Array:
-        """Probability of each component given each row: (n, K); see `predict`."""
+        """Probability of each component given each row: (n, K). `method` is as in `predict`."""
         return np.exp(self._evaluate(self._log_proba(method), X))
 
     def score_samples(self, X: ArrayLike) -> Array:
@@ -439,7 +445,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self._evaluate(self.model_.elbo, X)
 
     def gap(self, X: ArrayLike) -> Array:
-        """Log p(x) - ELBO of each row, KL(q, responsibilities) in nats: (n,), never negative."""
+        """KL(q, responsibilities) = log p(x) - ELBO of each row, in nats: (n,), never negative."""
         check_is_fitted(self, "model_")
         return self._evaluate(lambda x: self.model_.terms(x).gap, X)
 
@@ -473,15 +479,15 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         n_samples : int, default=1
         component : entry of `classes_`, optional
-            Draw from this component alone.
+            The component to draw from. None draws from the mixture.
         random_state : int, RandomState or None, default=None
-            Seeds the draw; the estimator's own `random_state` unless given.
+            Seed of the draw. None uses the estimator's own `random_state`.
 
         Returns
         -------
         X : array of shape (n_samples, D)
         component : array of shape (n_samples,)
-            The component each row came from: entries of `classes_`.
+            The component that each row was drawn from: entries of `classes_`.
         """
         check_is_fitted(self, "model_")
         if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
@@ -504,13 +510,14 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     # ---------------------------------------------------------------- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to one file: safetensors, with its settings as JSON.
+        """Write the fitted model to one safetensors file, with its settings as JSON.
 
         Raises
         ------
         vmonf.storage.ModelFileError
-            If the file cannot be written, in which case nothing is left half-written; or if the
-            family of the flows has no name in `vmonf.flows.FAMILIES`, by which it could be read.
+            If the file cannot be written, in which case no partial file is left; or if the
+            family of the flows is not in `vmonf.flows.FAMILIES`, so that the file could not be
+            read.
         """
         check_is_fitted(self, "model_")
         write_model(path, *to_document(self._parameters_of_fit, _fitted_attributes(self)))
@@ -523,7 +530,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         path : path
         device : str, optional
-            Where to put it; as the model was made unless given.
+            The torch device of the model. None uses the `device` that the model was fitted with.
 
         Raises
         ------
@@ -538,13 +545,14 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class _MixtureWatcher(Watcher):
-    """Calls a user's function with the mixture as it is during the training.
+    """Calls a user's function with the current mixture during the training.
 
     Parameters
     ----------
     function : callable
+        Called with the current mixture.
     mixture : FlowMixture
-        Whose parameters the mixture has that is handed to the function.
+        The estimator whose parameters the current mixture has.
     attributes : dict
         Fitted attributes that are known before the training.
     """
@@ -560,7 +568,7 @@ class _MixtureWatcher(Watcher):
         self.attributes = attributes
 
     def on_start(self, loop: TrainingLoop) -> None:
-        """Show the mixture before the first epoch."""
+        """Call the function before the first epoch."""
         now = type(self.mixture)(**self.mixture.get_params(deep=False))
         history = _by_name(loop.result.history)
         with loop.averaged():
@@ -568,12 +576,12 @@ class _MixtureWatcher(Watcher):
             self.function(now)
 
     def on_epoch(self, loop: TrainingLoop) -> None:
-        """Show the mixture after an epoch."""
+        """Call the function after an epoch."""
         self.on_start(loop)
 
 
 def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:
-    """A weight for each row: shape (n,)."""
+    """The weight of each row: shape (n,)."""
     if sample_weight is None:
         return np.ones(len(values))
     weight = np.asarray(sample_weight, dtype=np.float64)
@@ -584,24 +592,24 @@ def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:
             "number for each row."
         )
     if not np.isfinite(weight).all():
-        raise ValueError("sample_weight holds values that are NaN or infinite.")
+        raise ValueError("sample_weight holds NaN or infinite values: give finite weights.")
     if (weight < 0).any():
-        raise ValueError("Negative values in sample_weight: a row counts zero times or more.")
+        raise ValueError("Negative values in sample_weight: give weights of zero or more.")
     if not weight.sum() > 0:
-        raise ValueError("sample_weight is zero for every row: no row is left to fit.")
+        raise ValueError("sample_weight is zero for every row: give some row a positive weight.")
     return weight
 
 
 def _components_of(
     y: ArrayLike | None, weight: Array, n_components: int
 ) -> tuple[NDArray[Any], IntArray]:
-    """What each component is called, and the component of each row, -1 where it has no label."""
+    """Names of the components, and the component of each row: -1 if it has no label."""
     component = np.full(len(weight), -1, dtype=np.int64)
     if y is None:
         return np.arange(n_components), component
     labels = column_or_1d(y, warn=True)
     check_consistent_length(weight, labels)
-    # Rows of weight zero are left out, and their labels with them.
+    # Rows of weight zero are left out of the fit, so their labels must not add classes.
     classes, component[weight > 0] = encode_labels(labels[weight > 0], n_components)
     return classes, component
 
@@ -609,22 +617,25 @@ def _components_of(
 def _checked_clusters(
     clusters: ArrayLike | None, n_rows: int, n_components: int, init: object
 ) -> IntArray:
-    """The cluster in which each row starts, -1 where it is open: shape (n,)."""
+    """The initial cluster of each row, -1 if it is not given: shape (n,)."""
     if clusters is None:
         return np.full(n_rows, -1, dtype=np.int64)
     given = np.asarray(clusters)
     if given.shape != (n_rows,) or not np.isin(given, np.arange(-1, n_components)).all():
         raise ValueError(
             f"clusters must give each of {n_rows} rows a cluster, 0 to {n_components - 1}, or -1 "
-            "where it is open."
+            "if the cluster of the row is not known."
         )
     if isinstance(init, str) and init == "none":
-        raise ValueError("clusters= does not go with init='none', which starts without clusters.")
+        raise ValueError(
+            "clusters= cannot be combined with init='none', which starts without clusters: choose "
+            "another init."
+        )
     return given.astype(np.int64)
 
 
 def _column_names(columns: FlowMixture) -> list[str]:
-    """What messages call the columns."""
+    """Names of the columns for messages."""
     names = getattr(columns, "feature_names_in_", None)
     if names is None:
         return [f"column {index}" for index in range(columns.n_features_in_)]
@@ -632,7 +643,7 @@ def _column_names(columns: FlowMixture) -> list[str]:
 
 
 def _fitted_attributes(mixture: FlowMixture) -> dict[str, Any]:
-    """Attributes that a fit has set, by name: scikit-learn's own end with an underscore too."""
+    """Attributes that a fit has set, by name, including those that scikit-learn sets."""
     return {
         name: value
         for name, value in vars(mixture).items()
@@ -641,13 +652,13 @@ def _fitted_attributes(mixture: FlowMixture) -> dict[str, Any]:
 
 
 def _by_name(history: list[Epoch]) -> dict[str, list[Any]]:
-    """The records of the epochs as one list for each of their fields."""
+    """The records of the epochs, as one list for each field."""
     names = [field.name for field in dataclasses.fields(Epoch)]
     return {name: [getattr(record, name) for record in history] for name in names}
 
 
 def _why_not_a_number(model: MixtureModel, row: int, x: Tensor) -> str:
-    """Say which part of the model gives a value that is not a number, at a row (1, D)."""
+    """Message naming the part of the model that gives a NaN at a row of shape (1, D)."""
     with torch.no_grad():
         dead = torch.isnan(model.log_joint(x)[0]).nonzero().flatten().tolist()
     if dead:

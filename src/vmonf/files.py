@@ -1,4 +1,4 @@
-"""Output files: a path is checked before long work, and a file is written whole or not at all."""
+"""Output files: checks of a path before long work, and writes that leave no partial file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 
 def check_ending(path: str | os.PathLike[str], endings: Sequence[str]) -> str:
-    """Return a path's ending in lower case, if it names one of several formats.
+    """Return the ending of a path in lower case, if it is one of `endings`, such as ".png".
 
     Raises
     ------
     ValueError
-        If it is none of `endings`, which are such as ".png".
+        If the ending is not one of `endings`.
     """
     ending = Path(path).suffix.lower()
     if ending in endings:
@@ -29,19 +29,19 @@ def check_ending(path: str | os.PathLike[str], endings: Sequence[str]) -> str:
 
 
 def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> None:
-    """Check that a file can be written to a path later. Nothing is written now.
+    """Check that a file can be written to a path later. Nothing is written.
 
     Parameters
     ----------
     path : path
     endings : sequence of str
-        The endings allowed, such as ".png"; any if empty.
+        The endings allowed, such as ".png". If empty, any ending is allowed.
 
     Raises
     ------
     ValueError
-        If the ending is not allowed, the path is a folder, or the folder of the file does not
-        exist or may not be written to.
+        If the ending is not allowed, if the path is a folder, or if the folder of the file does
+        not exist or may not be written to.
     """
     if endings:
         check_ending(path, endings)
@@ -58,16 +58,16 @@ def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> N
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears under its name only once it is complete.
+    """Open a file for writing that appears under its name only when it is complete.
 
-    The bytes go to a temporary file in the same folder. It takes the name of `path` when the
-    block ends without an error, and is removed when the block ends with one, in which case a
-    file that was there before stays as it was.
+    The bytes are written to a temporary file in the same folder. If the block ends without an
+    error, the temporary file is renamed to `path`. Otherwise it is removed, and an existing file
+    at `path` is unchanged.
 
     Parameters
     ----------
     path : path
-        A symbolic link stays a link: the file that it points to is replaced.
+        If it is a symbolic link, the file that it points to is replaced.
 
     Yields
     ------
@@ -81,7 +81,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     final = Path(os.path.realpath(path))
     temporary = final.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        # "x", so that no other file is overwritten; and the usual permissions apply.
+        # Mode "x" never overwrites another file, and gives the new file the usual permissions.
         with open(temporary, "xb") as stream:
             yield stream
             stream.flush()

@@ -1,4 +1,4 @@
-"""The recipe of a fit, in pure functions: prepare the rows, start, train, judge, refine."""
+"""The steps of a fit, as functions: prepare the rows, start, train, judge and refine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MANY_LABELS = 20
 
 @dataclass(frozen=True)
 class Prepared:
-    """The rows of a fit, which all its restarts share.
+    """The rows of a fit, shared by all its restarts.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Prepared:
     shift, scale : array of shape (D,)
         Standardised rows are (x - shift) / scale.
     train, held_out : int array
-        Which rows are trained on, and which are held out.
+        Indices of the training rows and of the held-out rows.
     """
 
     standardised: ArrayRows
@@ -73,7 +73,7 @@ class Prepared:
 
     @property
     def judged(self) -> IntArray:
-        """The rows that flows and Gaussian mixture are compared on."""
+        """Indices of the rows on which the flows and the Gaussian mixture are compared."""
         return self.held_out if len(self.held_out) else self.train
 
 
@@ -87,9 +87,10 @@ class Fit:
     training : TrainingResult
     verdict : Verdict
     shrinkage : Shrinkage
-        Of the covariances of the Gaussian mixture.
-    log_prob : array
-        Log density of the judged rows under what was kept, in nats.
+        The shrinkage of the covariances of the Gaussian mixture.
+    log_prob : array of shape (number of judged rows,)
+        Log density of the judged rows under the flows or the Gaussian mixture that was kept, in
+        nats.
     """
 
     model: MixtureModel
@@ -102,14 +103,14 @@ class Fit:
 def prepare(
     rows: ArrayRows, column_names: Sequence[str], settings: Settings, seed: int
 ) -> Prepared:
-    """Standardise the rows, hold some out, and put them in clusters where that is done once.
+    """Standardise the rows, hold some out, and cluster them if the start does this once per fit.
 
     Parameters
     ----------
     rows : Rows
         Distinct rows as arrays, in the user's units.
     column_names : sequence of str
-        For messages.
+        Names used in messages.
     settings : Settings
     seed : int
 
@@ -151,8 +152,8 @@ def fit_best(
     Raises
     ------
     TrainingError
-        If the first restart meets values that are not numbers again and again; later ones are
-        left out, with a warning.
+        If the first restart repeatedly meets values that are not numbers. A later restart that
+        fails is left out, with a warning.
     """
     weight = prepared.standardised.weight[prepared.judged]
     best: Fit | None = None
@@ -166,9 +167,9 @@ def fit_best(
         except TrainingError as error:
             if best is None:
                 raise
-            warnings.warn(f"Start {restart + 1} was given up: {error}", stacklevel=3)
+            warnings.warn(f"Restart {restart + 1} failed and is left out: {error}", stacklevel=3)
             continue
-        shrinkage = fit.shrinkage  # chosen once
+        shrinkage = fit.shrinkage  # reused, since cross-validation is expensive
         if best is None or compare(fit.log_prob, best.log_prob, weight).gain > 0:
             best = fit
         if fit.training.interrupted:
@@ -194,14 +195,14 @@ def fit_once(
     seed : int
     watchers : sequence of Watcher
     shrinkage : Shrinkage, optional
-        Of the start's covariances; chosen by cross-validation unless given.
+        Shrinkage of the covariances of the start. None chooses it by cross-validation.
     """
     generator = torch.Generator().manual_seed(seed)
     starter = _starter(prepared, settings, shrinkage)
     training_rows = prepared.standardised.take(prepared.train)
     clusters, mixture = starter.fit(training_rows, np.random.default_rng(seed))
-    # Where rows are ample, flows find the shape of the first clusters by themselves, while
-    # expectation maximisation has bent these towards what Gaussians can represent.
+    # With many rows the flows can learn the shape of the first clusters. Expectation maximisation
+    # would first change the clusters to shapes that Gaussians can represent.
     ample = starter.is_ample(len(prepared.train), settings.n_features)
     model = _gaussian_model(
         clusters if ample else mixture,
@@ -211,7 +212,7 @@ def fit_once(
         identity=starter.start.informed,
     )
     keep_freed_memory()
-    # Each weight is multiplied with each row of a batch once.
+    # A step takes about one multiply-add for each parameter and each row of the batch.
     n_parameters = sum(p.numel() for p in model.parameters())
     with threads_for(settings.training.batch_size * n_parameters):
         result = TrainingResult()
@@ -220,7 +221,7 @@ def fit_once(
             result = _train(model, prepared, settings, generator, watchers, informed)
         verdict, log_prob = _judge(model, mixture, result, prepared)
         if verdict.kept == "gaussian mixture":
-            if len(prepared.held_out):  # it needs no row held out: fitted to all of them
+            if len(prepared.held_out):  # no longer needed for judging, so fit to all rows
                 mixture = starter.refit(prepared.standardised, mixture)
             model = _gaussian_model(mixture, prepared, settings, generator)
             warm_up_posterior(model, prepared.tensors, generator)
@@ -232,7 +233,7 @@ def fit_once(
 def _split(
     rows: ArrayRows, settings: Settings, random: np.random.Generator
 ) -> tuple[IntArray, IntArray]:
-    """Training and held-out rows; of classes with few labels none is held out if possible."""
+    """Indices of training and held-out rows. Classes with few labels are held out last."""
     order = random.permutation(rows.n_rows)
     labels = rows.component[order]
     n_labels = np.bincount(labels[labels >= 0], minlength=settings.n_components)
@@ -258,7 +259,7 @@ def _gaussian_model(
     *,
     identity: bool = True,
 ) -> MixtureModel:
-    """A model whose flows start as these Gaussians, or at them, with networks drawn at random."""
+    """A model whose flows start as these Gaussians, or with random networks if not `identity`."""
     model = build_model(
         settings.flow,
         settings.posterior,
@@ -289,7 +290,7 @@ def _train(
     rows = prepared.tensors.take(torch.from_numpy(prepared.train).to(device))
     held_out = prepared.tensors.take(torch.from_numpy(prepared.held_out).to(device))
     first = rows
-    if settings.pretrain_epochs:  # clusters count as labels until it ends
+    if settings.pretrain_epochs:  # clusters count as labels during pretraining
         component = rows.component.where(rows.labelled, rows.cluster)
         first = dataclasses.replace(rows, component=component)
     if informed:
@@ -313,7 +314,7 @@ def _train(
 def _judge(
     model: MixtureModel, mixture: GaussianStart, result: TrainingResult, prepared: Prepared
 ) -> tuple[Verdict, Array]:
-    """The verdict on flows and Gaussian mixture, and the log density of what is kept."""
+    """The verdict, and the log density of the judged rows under the density that is kept."""
     judged = prepared.judged
     rows = prepared.standardised.take(judged)
     of_gaussians = mixture.log_prob(rows.x) - np.log(prepared.scale).sum()
@@ -334,7 +335,7 @@ def _judge(
 
 
 def _checkpoint(prepared: Prepared, settings: Settings, restart: int, seed: int) -> Checkpoint:
-    """The checkpoint of a restart: numbered, where there are several."""
+    """The checkpoint of a restart. Its file is numbered if there are several restarts."""
     document = json.dumps(settings.of_training() | {"seed": seed}, sort_keys=True)
     digest = hashlib.sha256(document.encode())
     rows = prepared.standardised

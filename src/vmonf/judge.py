@@ -1,4 +1,4 @@
-"""Is one density better than another on held-out rows, and by how much."""
+"""Comparison of densities on held-out rows, and the choice between flows and Gaussians."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Flows replace the Gaussian mixture only if they gain more than this many standard errors
-#: of held-out log-likelihood: less could be chance.
+#: The flows replace the Gaussian mixture only if their gain in held-out log-likelihood is more
+#: than this many standard errors, since a smaller gain could be chance.
 STANDARD_ERRORS_OF_GAIN = 2.0
 
-#: A gain of fewer nats per row than this is called none in words.
+#: A gain smaller than this, in nats per row, is described as no gain.
 SMALLEST_GAIN_SHOWN = 5e-4
 
 
 class Comparison(NamedTuple):
-    """Log-likelihood of one density less that of another, on the same rows, in nats per row.
+    """Log-likelihood of one density minus that of another, on the same rows, in nats per row.
 
     Attributes
     ----------
@@ -41,28 +41,29 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a fit kept, the trained flows or the Gaussian mixture, and why.
+    """Whether a fit kept the trained flows or the Gaussian mixture, and why.
 
     Attributes
     ----------
     kept : {"flows", "gaussian mixture"}
     reason : {"gain", "no gain", "not trained", "not judged"}
-        The flows gained more than chance on the held-out rows, or did not; there were too few
-        rows or epochs to train flows; or no rows were held out, and the flows were kept as they
-        were after the last epoch.
+        "gain": the flows gained more than chance on the held-out rows. "no gain": they did not.
+        "not trained": there were too few rows or epochs to train flows. "not judged": no rows
+        were held out, and the flows of the last epoch were kept.
     gain, gain_error : float
-        Log-likelihood of the flows less that of the Gaussian mixture on the held-out rows, in
-        nats per row, and its standard error; on the training rows, where none are held out; not
-        a number where nothing was trained. The same rows chose the epoch, so the gain is biased
-        upwards a little.
+        Log-likelihood of the flows minus that of the Gaussian mixture on the held-out rows, in
+        nats per row, and its standard error. The training rows are used if none are held out.
+        Both are NaN if nothing was trained. The same rows choose the epoch, so the gain is biased
+        slightly upwards.
     log_likelihood : float
-        Of what was kept, on the held-out rows, in nats per row; not a number where no rows were
-        held out. It is biased upwards in the same way.
+        Log-likelihood of what was kept, on the held-out rows, in nats per row. It is NaN if no
+        rows were held out. It is biased upwards in the same way. A Gaussian mixture that is kept
+        is fitted again to all rows after this value was computed.
     epoch : int
-        The epoch whose weights were kept; 0 if they are those that training began with, or if
-        the Gaussian mixture was kept.
+        The epoch whose weights were kept. It is 0 if the initial weights or the Gaussian mixture
+        were kept.
     n_epochs : int
-        How many epochs were trained.
+        Number of epochs trained.
     """
 
     kept: Literal["flows", "gaussian mixture"]
@@ -94,7 +95,7 @@ class Verdict:
             )
         if self.reason == "gain":
             return (
-                f"In {self.n_epochs} epochs none improved on the Gaussians that training began "
+                f"None of {self.n_epochs} epochs improved on the weights that training began "
                 "with: these were kept."
             )
         if abs(self.gain) < SMALLEST_GAIN_SHOWN:
@@ -110,9 +111,9 @@ def compare(log_prob: Array, reference: Array, weight: Array) -> Comparison:
     Parameters
     ----------
     log_prob, reference : array of shape (n,)
-        In nats.
+        Log densities of the rows, in nats.
     weight : array of shape (n,)
-        How much each row counts.
+        Weight of each row.
     """
     values = log_prob - reference
     share = weight / weight.sum()
@@ -140,10 +141,11 @@ def judge(
     gaussians : array of shape (n,)
         The same under the Gaussian mixture.
     weight : array of shape (n,)
+        Weight of each row.
     held_out : bool
         Whether these rows were held out from the training.
     epoch, n_epochs : int
-        The epoch whose weights the flows have, and how many were trained.
+        The epoch whose weights the flows have, and the number of epochs trained.
     """
     of_gaussians = float(weight @ gaussians / weight.sum()) if held_out else math.nan
     if flows is None:

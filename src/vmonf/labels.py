@@ -1,4 +1,4 @@
-"""Labels: the component that each class of labels names."""
+"""Labels: the assignment of each class of labels to a component."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
     Parameters
     ----------
     y : array of shape (n,)
-        Whole numbers or strings. Unlabelled rows have -1, or among strings also "-1", "" or
-        None.
+        Whole numbers or strings. Unlabelled rows have -1 or NaN, and in arrays of objects or
+        strings also "-1", "" or None.
     n_components : int
+        The number of components asked for.
 
     Returns
     -------
     classes : array of shape (K,)
-        What `predict` calls each component: first the classes found in y, sorted, then new
-        names for the components that no label claims: the next whole numbers, or "new_0",
-        "new_1", ... There are as many as classes, where that is more than asked for.
+        The name of each component: first the classes found in y, sorted, then new names for the
+        other components, which are the next whole numbers, or "new_0", "new_1", ... K is
+        `n_components`, or the number of classes if that is larger.
     component : int array of shape (n,)
-        The component of each row; -1 where it is not labelled.
+        The component of each row, or -1 if the row is not labelled.
 
     Raises
     ------
@@ -100,8 +101,8 @@ def read_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         return np.array(names, dtype=object), is_labelled
     held = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise LabelError(
-        f"Unknown label type: y mixes or holds {held}; give whole numbers or strings, and -1 for "
-        "unlabelled rows."
+        f"Unknown label type: y holds values of type {held}; give whole numbers or strings, not "
+        "both, and -1 for unlabelled rows."
     )
 
 
@@ -137,8 +138,8 @@ def _whole_numbers(y: NDArray[Any]) -> IntArray:
         if wrong.any():
             row = int(wrong.argmax())
             raise LabelError(
-                f"Unknown label type: continuous. y[{row}] = {y[row]} is no class label; give "
-                "whole numbers or strings, and -1 for unlabelled rows.",
+                f"Unknown label type: continuous (y[{row}] = {y[row]}); give whole numbers or "
+                "strings, and -1 for unlabelled rows.",
                 row,
             )
     return y.astype(np.int64)

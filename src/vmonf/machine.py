@@ -1,4 +1,4 @@
-"""What a piece of work asks of the machine: threads, and memory that stays at hand."""
+"""The machine of a fit: number of threads, reuse of freed memory, and name of the processor."""
 
 import platform
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-#: Multiply-adds of a step under which a second thread brings little, and on a busy machine
-#: stalls: small products end in waiting for the slowest thread.
+#: Up to this many multiply-adds in a step, one thread is used. More threads are hardly faster, and
+#: on a busy machine they are slower, since each small product waits for the slowest thread.
 SMALL_STEP = 2e8
-#: Just under 32 MiB, the largest block that glibc adapts to.
+#: Just under 32 MiB, in bytes: the largest block for which glibc adapts its thresholds.
 LARGEST_ADAPTIVE_BLOCK = 2**25 - 2**14
 
 
 @contextmanager
 def threads_for(multiply_adds: float) -> Iterator[None]:
-    """Use one thread for steps of few multiply-adds; torch's own number is put back after."""
+    """Use one thread for steps of few multiply-adds, and restore the number of threads after."""
     before = torch.get_num_threads()
     if before == 1 or multiply_adds > SMALL_STEP:
         yield
@@ -29,17 +29,18 @@ def threads_for(multiply_adds: float) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees, up to some 64 MiB, for the next step.
+    """Let the C library keep up to about 64 MiB of freed memory for the next step.
 
-    glibc gives memory at the top of its heap back to the system, and asks for it again page by
-    page, which can take a fifth of a small step. Once a large block was freed, it adapts and
-    keeps more (mallopt(3), M_MMAP_THRESHOLD). The block is never touched, so it costs nothing.
+    glibc returns free memory at the top of its heap to the system and later requests it again,
+    page by page, which can take a fifth of the time of a small step. After a large block is
+    freed, glibc keeps more (mallopt(3), M_MMAP_THRESHOLD). The block is never written to, so it
+    uses no memory.
     """
     torch.empty(LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Agreement of clusters with labels, whatever the names of the clusters."""
+"""Scores of the agreement of clusters with labels, independent of the names of the clusters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Contingency(NamedTuple):
-    """How many rows have each label and each cluster.
+    """The number of rows with each label and each cluster.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ def contingency_table(labels: ArrayLike, clusters: ArrayLike) -> Contingency:
     Parameters
     ----------
     labels, clusters : array-like of shape (n,)
-        Whole numbers or strings, one of each for every row.
+        Whole numbers or strings: the label and the cluster of each row.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def contingency_table(labels: ArrayLike, clusters: ArrayLike) -> Contingency:
     Raises
     ------
     ValueError
-        If the two differ in length, or are empty.
+        If labels and clusters differ in length, or are empty.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def best_map(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
     Returns
     -------
     dict
-        From clusters to labels. If there are more of one than of the other, some are left out.
+        From clusters to labels. If the numbers of clusters and labels differ, some are left out.
         Pairs without rows are left out too.
 
     Examples
@@ -114,7 +114,7 @@ def best_map(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
 
 
 def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Share of rows whose cluster is mapped to their label by the `best_map`.
+    """Share of rows whose cluster `best_map` maps to their label.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     Returns
     -------
     float
-        Above 0, and at most 1.
+        Greater than 0, and at most 1.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
 
 
 def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
-    """Accuracy under the best one-to-one map, and two scores that need no map.
+    """Accuracy under the best one-to-one map, and two scores that do not use a map.
 
     Parameters
     ----------
@@ -144,8 +144,9 @@ def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float
     Returns
     -------
     dict
-        "accuracy", see `clustering_accuracy`; "nmi", normalized mutual information (arithmetic
-        mean); "ari", the adjusted Rand index, whose expectation for random clusters is 0.
+        "accuracy" is the `clustering_accuracy`, "nmi" the normalized mutual information
+        (arithmetic mean), and "ari" the adjusted Rand index, whose expectation for random
+        clusters is 0.
     """
     return {
         "accuracy": clustering_accuracy(labels, clusters),

@@ -1,4 +1,4 @@
-"""A fitted estimator as a document and tensors, and back."""
+"""Conversion of a fitted estimator to a JSON document and tensors, and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def to_document(
     Raises
     ------
     ModelFileError
-        If a specification is of a class that `from_document` would not find by its name.
+        If the class of a specification is not one that `from_document` finds by its name.
     """
     # Whether a bar was shown, and where a checkpoint was, is no property of the model; a
     # generator's state is not kept.
@@ -44,7 +44,7 @@ def to_document(
     for name, value in parameters.items():
         if hasattr(value, "get_params") and type(value).__name__ not in _classes():
             raise ModelFileError(
-                f"{name}={value!r} cannot be saved, since its class could not be found again: "
+                f"{name}={value!r} cannot be saved, since its class could not be found on load: "
                 f"add {type(value).__name__}() to vmonf.flows.FAMILIES under a name first."
             )
     model: MixtureModel = attributes["model_"]
@@ -68,27 +68,28 @@ def from_document(
     tensors: Mapping[str, Tensor],
     device: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Undo `to_document`.
+    """Convert a document and tensors back to an estimator: the inverse of `to_document`.
 
     Parameters
     ----------
     path : path
-        For messages.
+        The path that messages name.
     document, tensors : mapping
+        The results of `to_document`.
     device : str, optional
-        Where to put the model; as it was made unless given.
+        The torch device of the model. None uses the `device` in the document.
 
     Returns
     -------
     parameters : dict
-        Of the estimator.
+        Parameters of the estimator.
     attributes : dict
-        Its fitted attributes.
+        Fitted attributes of the estimator.
 
     Raises
     ------
     ModelFileError
-        If the document and the tensors do not go together.
+        If the document and the tensors do not match, or the document holds unknown settings.
     """
     try:
         parameters = {name: _parameter(value) for name, value in document["parameters"].items()}
@@ -118,9 +119,9 @@ def from_document(
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelFileError(
-            f"{path} holds weights that do not fit its settings, or settings that this version "
-            f"of vmonf does not know ({str(error).splitlines()[0]}): the file is damaged, or of "
-            "another version."
+            f"{path} holds weights that do not match its settings, or settings that this version "
+            f"of vmonf does not know ({str(error).splitlines()[0]}): the file is damaged, or was "
+            "written by another version."
         ) from error
     if document["feature_names"] is not None:
         attributes["feature_names_in_"] = np.array(document["feature_names"], dtype=object)
@@ -135,7 +136,7 @@ def _classes() -> dict[str, type]:
 
 
 def _parameter(value: Any) -> Any:
-    """A parameter from JSON: lists were tuples, dictionaries specifications."""
+    """A parameter from its JSON value: lists become tuples, dictionaries specifications."""
     if isinstance(value, list):
         return tuple(_parameter(entry) for entry in value)
     if isinstance(value, dict):

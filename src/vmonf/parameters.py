@@ -1,6 +1,7 @@
-"""Parameters: how a value is refused, and specifications, which are small groups of parameters.
+"""Parameters: checks of their values, and specifications, which are groups of parameters.
 
-Imports nothing of vmonf and neither torch nor scikit-learn, so that every layer may use it.
+This module imports neither other modules of vmonf nor torch or scikit-learn, so that every layer
+can use it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from typing import Any
 
 
 class ParameterError(ValueError):
-    """The value of a parameter is refused.
+    """The value of a parameter is not valid.
 
     Attributes
     ----------
     name : str
-        The parameter, as `FlowMixture.set_params` takes it, such as "flow__n_layers".
+        The name of the parameter for `FlowMixture.set_params`, such as "flow__n_layers".
     fault : str
-        What is wrong, to follow the name: "=0 must be a whole number of at least 1."
+        The rest of the message, which follows the name, such as "=0 must be a whole number of at
+        least 1."
     """
 
     def __init__(self, name: str, fault: str) -> None:
@@ -29,7 +31,7 @@ class ParameterError(ValueError):
         self.fault = fault
 
     def within(self, owner: str) -> ParameterError:
-        """The same error, for a parameter of the specification that `owner` holds."""
+        """The same error, with the name that the parameter has in the specification `owner`."""
         return ParameterError(f"{owner}__{self.name}", self.fault)
 
 
@@ -37,17 +39,16 @@ class Specification:
     """Base of frozen dataclasses that hold some parameters of an estimator.
 
     A subclass is a frozen dataclass whose fields are its parameters, all with defaults. As
-    scikit-learn asks of parameters, values are kept as they are given and are checked by
-    `check`, not on construction.
+    scikit-learn requires, the constructor stores the values unchanged, and `check` checks them.
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Every parameter by name, as scikit-learn's estimators give theirs."""
+        """The parameters by name, as for scikit-learn's estimators."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return {field.name: getattr(self, field.name) for field in fields}
 
     def check(self) -> None:
-        """Raise `ParameterError` if a value is refused."""
+        """Raise `ParameterError` if a value is not valid."""
 
 
 def check_whole_number(name: str, value: object, *, at_least: int) -> None:
@@ -86,7 +87,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 def check_flag(name: str, value: object) -> None:
     """Raise `ParameterError` unless the value is True or False."""
-    if not (isinstance(value, bool) or type(value).__name__ == "bool"):  # numpy's own too
+    if not (isinstance(value, bool) or type(value).__name__ == "bool"):  # also numpy.bool
         raise ParameterError(name, f"={value!r} must be True or False.")
 
 

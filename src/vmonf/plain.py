@@ -1,4 +1,4 @@
-"""Values as JSON can hold them."""
+"""Conversion of values to types that JSON can hold."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """The value in plain Python: numbers, strings, lists and dictionaries with string keys.
+    """Convert a value to plain Python: numbers, strings, lists and dictionaries.
 
-    Arrays, tuples and numpy's numbers become lists and numbers, paths become strings. Objects
-    that have scikit-learn's `get_params` become a dictionary of their parameters, with the name
-    of their class under "type".
+    Arrays and tuples become lists, numpy's numbers become Python's, paths and the keys of
+    mappings become strings. Objects that have scikit-learn's `get_params` become a dictionary of
+    their parameters, with the name of their class under "type".
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """A plain value in which numbers that strict JSON lacks are "NaN", "Infinity", "-Infinity"."""
+    """Replace numbers that strict JSON lacks by "NaN", "Infinity" or "-Infinity"."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):

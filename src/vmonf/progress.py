@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class ProgressBar(Watcher):
-    """Shows the epochs of each training, and how good the model is.
+    """Shows the epochs of each training, and the scores of the model.
 
     Parameters
     ----------
     n_restarts : int
-        How many trainings there will be.
+        Number of trainings in the fit.
     """
 
     def __init__(self, n_restarts: int = 1) -> None:
@@ -27,7 +27,7 @@ class ProgressBar(Watcher):
         self.bar: Progress | None = None
 
     def on_begin(self, loop: TrainingLoop) -> None:
-        """Show a new bar."""
+        """Show a new bar for a training."""
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -56,7 +56,7 @@ class ProgressBar(Watcher):
         self.bar.start()
 
     def on_epoch(self, loop: TrainingLoop) -> None:
-        """Show the epoch's figures."""
+        """Show the scores of the epoch."""
         record = loop.result.history[-1]
         figures = (
             f"log p {record.log_likelihood:.3f}  ELBO {record.elbo:.3f}  "
@@ -68,6 +68,6 @@ class ProgressBar(Watcher):
             self.bar.update(self.bar.task_ids[0], completed=record.epoch, figures=figures)
 
     def on_end(self, loop: TrainingLoop) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar, which stays visible."""
         if self.bar is not None:
             self.bar.stop()

@@ -1,4 +1,4 @@
-"""Rows: what a fit sees of a table, as numpy arrays or as tensors."""
+"""Rows of a table with their weights, labels and clusters, as numpy arrays or tensors."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Values = TypeVar("Values", "NDArray[Any]", Tensor)
 
 @dataclass(frozen=True)
 class Rows(Generic[Values]):
-    """Rows with what is known of each.
+    """Rows with their weights, labels and initial clusters.
 
     Attributes
     ----------
     x : array or Tensor of shape (n, D)
-        In the user's units, or standardised.
+        The features, in the user's units or standardised.
     weight : array or Tensor of shape (n,)
-        How much each row counts; of mean one over all rows of a fit.
+        The weight of each row. The mean over all rows of a fit is one.
     component : int array or Tensor of shape (n,)
-        The component that a row's label names; -1 where it has no label.
+        The component of each row's label, or -1 if the row has no label.
     cluster : int array or Tensor of shape (n,)
-        The cluster in which a row starts; -1 where none is given.
+        The initial cluster of each row, or -1 if none is given.
     """
 
     x: Values
@@ -43,16 +43,16 @@ class Rows(Generic[Values]):
 
     @property
     def n_rows(self) -> int:
-        """N."""
+        """Number of rows n."""
         return len(self.x)
 
     @property
     def labelled(self) -> Values:
-        """Which rows have a label: shape (n,)."""
+        """Mask of the rows that have a label: shape (n,)."""
         return self.component >= 0
 
     def take(self, index: Values) -> Rows[Values]:
-        """Some of the rows, by their indices or by a mask."""
+        """The rows that are selected by indices or by a mask."""
         return Rows(self.x[index], self.weight[index], self.component[index], self.cluster[index])
 
     def to_tensors(self: Rows[NDArray[Any]], device: torch.device) -> Rows[Tensor]:
@@ -68,20 +68,20 @@ class Rows(Generic[Values]):
     ) -> Iterator[Rows[Tensor]]:
         """Every row once, in random order, in batches of about `batch_size` rows.
 
-        The rows that whole batches leave over are spread over the batches, so that no small
-        batch takes an optimiser's step as large as a whole batch does.
+        The remainder is spread over all batches. Otherwise a small last batch would take an
+        optimiser's step as large as that of a whole batch.
         """
         order = torch.randperm(self.n_rows, generator=generator).to(self.x.device)
         for index in order.tensor_split(self.n_batches(batch_size)):
             yield self.take(index)
 
     def n_batches(self, batch_size: int) -> int:
-        """How many batches `batches` gives."""
+        """Number of batches that `batches` yields."""
         return max(1, self.n_rows // min(batch_size, self.n_rows))
 
 
 def unlabelled_rows(x: Tensor) -> Rows[Tensor]:
-    """Rows of weight one, without labels and in no cluster: x has shape (n, D)."""
+    """Rows of weight one, without labels and clusters: x has shape (n, D)."""
     nowhere = torch.full((len(x),), -1, device=x.device)
     return Rows(x, torch.ones(len(x), dtype=x.dtype, device=x.device), nowhere, nowhere)
 
@@ -99,10 +99,10 @@ def concatenated(first: Rows[Tensor], second: Rows[Tensor]) -> Rows[Tensor]:
 def distinct_rows(
     X: Array, weight: Array, component: IntArray, cluster: IntArray
 ) -> Rows[NDArray[Any]]:
-    """Each row of a table once, in an order that does not depend on the table's.
+    """Merge equal rows, and order the rows independently of their order in the table.
 
-    A row given twice and a row of weight two are then the same, and a fit does not depend on
-    the order of its rows.
+    A row that occurs twice is then the same as a row of weight two, and a fit does not depend on
+    the order of the rows.
 
     Parameters
     ----------
@@ -110,13 +110,13 @@ def distinct_rows(
     weight : array of shape (n,)
         Rows of weight zero are left out.
     component, cluster : int array of shape (n,)
-        Equal rows are merged where their components are equal too. Of their clusters the first
-        is taken.
+        Equal rows are merged only if their components are equal too. The merged row has the
+        cluster of the first of them.
 
     Returns
     -------
     Rows of m <= n rows
-        Weights are sums of the weights of equal rows, scaled to a mean of one.
+        The weights of equal rows are added, and all weights are scaled to a mean of one.
     """
     kept = np.flatnonzero(weight > 0)
     x, weight, component = X[kept] + 0.0, weight[kept], component[kept]  # -0.0 becomes 0.0
@@ -136,7 +136,7 @@ def distinct_rows(
 
 
 def _hash(x: Array, component: IntArray) -> NDArray[np.uint64]:
-    """A 64-bit key of each row: multiply, rotate and exclusive-or, column by column."""
+    """A 64-bit hash of each row, by multiplication, shift and exclusive-or of each column."""
     bits = np.ascontiguousarray(x).view(np.uint64)
     key = component.astype(np.uint64)
     for column in range(bits.shape[1]):

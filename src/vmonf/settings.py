@@ -1,4 +1,4 @@
-"""Settings of a fit: every parameter checked, and every "auto" resolved, in one place."""
+"""Settings of a fit: checks of the parameters, and values for every "auto"."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Tables with fewer distinct rows than this, in all or a component, are not trained on.
+#: If `validation_fraction` is above 0, flows are trained only with at least this many distinct
+#: training rows, in total and for each component.
 MIN_ROWS_TO_TRAIN = 20
 MIN_ROWS_A_COMPONENT = 4
-#: Up to this many components each row of a step is evaluated with all of them, unless told
-#: otherwise; beyond, with this many of the likely ones, and one other.
+#: Default of `components_per_row`: all components if there are at most `DENSE_COMPONENTS`, and
+#: otherwise `LIKELY_COMPONENTS`.
 DENSE_COMPONENTS = 16
 LIKELY_COMPONENTS = 4
 
@@ -45,7 +46,7 @@ SPECIFICATIONS = ("flow", "posterior", "training")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a fit does, with nothing left to decide.
+    """The settings of a fit, in which no value is "auto".
 
     Attributes
     ----------
@@ -57,15 +58,16 @@ class Settings:
     objective : Objective
     temperature : TemperatureSchedule
     init : str or array of shape (K, D)
-        The start by name, or its centres in the user's units.
+        The name of the start, or centres in the user's units.
     n_init : int
     max_epochs : int
     n_held_out : int
         Number of distinct rows that are held out.
     trains : bool
-        Whether flows are trained at all.
+        Whether flows are trained.
     training : Training
-        Of which this and the objective hold what was "auto".
+        Settings of the training as given. `pretrain_epochs` and `objective` hold the values that
+        replace "auto".
     pretrain_epochs : int
     checkpoint : Path or None
     device : torch.device
@@ -90,14 +92,14 @@ class Settings:
 
     @property
     def start(self) -> Start | None:
-        """The start that `init` names; None where it holds centres."""
+        """The start that `init` names, or None if `init` holds centres."""
         return STARTS[self.init] if isinstance(self.init, str) else None
 
     def of_training(self) -> dict[str, Any]:
-        """What the course of a training depends on beside its rows and its seed, for JSON.
+        """The settings that determine a training, together with its rows and seed, for JSON.
 
-        The device is not part of it, nor is the number of epochs, unless the learning rate is a
-        function of it: a training may go on elsewhere, and for longer.
+        The device is not included. The number of epochs is included only if a schedule depends on
+        it. So a training can continue on another device and for more epochs.
         """
         document = {
             name: plain(getattr(self, name))
@@ -115,7 +117,7 @@ class Settings:
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuse what can be refused before any data are seen.
+    """Check all that can be checked without data.
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     Raises
     ------
     ParameterError
-        At the first value that is refused.
+        If a value is not valid. The error names the first such parameter.
     """
     check_whole_number("n_components", parameters["n_components"], at_least=1)
     for name, specification in specifications(parameters).items():
@@ -150,34 +152,34 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise ParameterError("checkpoint", f"={checkpoint!r} must be the path of a file, or None.")
     if not isinstance(parameters["device"], (str, torch.device)):
-        raise ParameterError("device", f"={parameters['device']!r} must name a torch device.")
+        raise ParameterError("device", f"={parameters['device']!r} must be the name of a device.")
 
 
 def resolve(
     parameters: Mapping[str, Any], n_rows: int, n_features: int, n_components: int
 ) -> Settings:
-    """Settings of a fit to a table.
+    """The settings of a fit to a table.
 
     Parameters
     ----------
     parameters : mapping
-        The parameters of a `FlowMixture`, which `check_parameters` has passed.
+        The parameters of a `FlowMixture`, checked by `check_parameters`.
     n_rows : int
-        Distinct rows of the table.
+        Number of distinct rows of the table.
     n_features : int
         D.
     n_components : int
-        K: what the parameters say, or as many as the labels have classes, where these are more.
+        K: the parameter `n_components`, or the number of classes in the labels if it is larger.
 
     Raises
     ------
     ParameterError
-        If a value does not go with the table or with another value.
+        If a value cannot be combined with the table or with another value.
     """
     if n_rows < n_components:
         raise ParameterError(
             "n_components",
-            f"={n_components} needs at least as many distinct rows, and there are {n_rows}.",
+            f"={n_components} is more than the {n_rows} distinct rows: choose fewer components.",
         )
     flow, posterior, training = specifications(parameters).values()
     init = _init(parameters["init"], n_components, n_features)
@@ -207,7 +209,7 @@ def resolve(
 
 
 def specifications(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The specifications that the parameters name or hold: "flow", "posterior", "training"."""
+    """The specifications for "flow", "posterior" and "training", whether named or given."""
     training = Training() if parameters["training"] is None else parameters["training"]
     if not isinstance(training, Training):
         raise ParameterError(
@@ -221,15 +223,15 @@ def specifications(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes as `set_params` takes them, with nested ones made part of their specification.
+    """The changes for `set_params`, with nested parameters replaced by changed specifications.
 
-    ``{"flow__n_layers": 2}`` becomes ``{"flow": RealNVP(n_layers=2)}``, where the parameters say
+    ``{"flow__n_layers": 2}`` becomes ``{"flow": RealNVP(n_layers=2)}`` if the parameters have
     ``flow="realnvp"``.
 
     Raises
     ------
     ParameterError
-        If a specification has no such parameter.
+        If the estimator or the specification has no such parameter.
     """
     plain_changes: dict[str, Any] = {}
     nested: dict[str, dict[str, Any]] = {}
@@ -241,7 +243,7 @@ def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> di
             plain_changes[name] = value
         else:
             raise ParameterError(
-                name, f" is no parameter of FlowMixture: it has {', '.join(parameters)}."
+                name, f" is not a parameter of FlowMixture: it has {', '.join(parameters)}."
             )
     both = {**parameters, **plain_changes}
     for owner, values in nested.items():
@@ -251,7 +253,7 @@ def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> di
             if inner not in known:
                 raise ParameterError(
                     f"{owner}__{inner}",
-                    f" is no parameter of {type(specification).__name__}: it has "
+                    f" is not a parameter of {type(specification).__name__}: it has "
                     f"{', '.join(sorted(known)) or 'none'}.",
                 )
         if isinstance(specification, Specification):
@@ -263,17 +265,17 @@ def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> di
 
 
 def device_of(device: str | torch.device) -> torch.device:
-    """The torch device of that name; "auto" is a CUDA GPU if there is one, else the CPU.
+    """The torch device of a name. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
 
     Raises
     ------
     ParameterError
-        If this machine has no such device, or it does not compute in double precision.
+        If this machine has no such device, or the device does not compute in double precision.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        # Densities are in double precision, which some devices lack.
+        # Densities are in double precision, which some devices do not support.
         torch.zeros(1, dtype=torch.float64, device=device).cpu()
         return torch.device(device)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
@@ -285,7 +287,7 @@ def device_of(device: str | torch.device) -> torch.device:
 
 
 def _n_held_out(validation_fraction: float, max_epochs: int, n_rows: int, n_components: int) -> int:
-    """No row is held out where nothing is trained, or too few would be left to train on."""
+    """Number of held-out rows: 0 if nothing is trained, or too few rows would be left for it."""
     n_held_out = math.ceil(validation_fraction * n_rows)
     enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * n_components)
     return 0 if max_epochs == 0 or n_rows - n_held_out < enough else n_held_out
@@ -306,8 +308,8 @@ def _components_per_row(training: Training, n_components: int, objective: str) -
     if n_likely is not None and not sparse_is_possible:
         raise ParameterError(
             "training__components_per_row",
-            f"={n_likely!r} does not go with objective={objective!r}, which takes every component "
-            "of every row: choose objective='elbo' or components_per_row=None.",
+            f"={n_likely!r} cannot be combined with objective={objective!r}, which needs every "
+            "component of every row: choose objective='elbo' or components_per_row=None.",
         )
     return n_likely
 
@@ -350,8 +352,8 @@ def _temperature(parameters: Mapping[str, Any], max_epochs: int) -> TemperatureS
     if 0 < max_epochs <= n_epochs:
         raise ParameterError(
             "temperature_epochs",
-            f"={n_epochs} leaves none of max_epochs={max_epochs} after the decay, and no weights "
-            "are kept before.",
+            f"={n_epochs} must be less than max_epochs={max_epochs}: no weights are kept before "
+            "the decay ends.",
         )
     return TemperatureSchedule(first, last, int(n_epochs))
 
@@ -367,9 +369,9 @@ def _init(init: object, n_components: int, n_features: int) -> str | Array:
         raise ParameterError(
             "init",
             f" has shape {centres.shape}: give the name of a start ({', '.join(STARTS)}) or "
-            f"centres of shape {(n_components, n_features)}. A cluster for each row is given to "
-            "fit as clusters=.",
+            f"centres of shape {(n_components, n_features)}; to give a cluster for each row, use "
+            "clusters= of fit.",
         )
     if not np.isfinite(centres).all():
-        raise ParameterError("init", " holds centres that are not finite numbers.")
+        raise ParameterError("init", " holds NaN or infinite values: give finite centres.")
     return centres

@@ -1,6 +1,6 @@
-"""Files of models and of trainings: safetensors with a JSON document in the header.
+"""Files of models and checkpoints: safetensors with a JSON document in the header.
 
-No code runs on load, and a file is written whole or not at all.
+Loading a file runs no code from it, and a failed write leaves no partial file.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ CHECKPOINT_VERSION = 1
 
 
 class ModelFileError(ValueError):
-    """A file is not a model that this version reads, or cannot be written."""
+    """A file is not a model or checkpoint that this version reads, or cannot be written."""
 
 
 class ModelNotFoundError(ModelFileError, FileNotFoundError):
-    """There is no file where a model was looked for."""
+    """There is no model file at the given path."""
 
 
 def write_model(
     path: str | os.PathLike[str], document: dict[str, Any], tensors: dict[str, Tensor]
 ) -> None:
-    """Write a model file, whole or not at all.
+    """Write a model file. If this fails, no partial file is left.
 
     Parameters
     ----------
     path : path
     document : dict
-        What JSON can hold: configuration, classes, history.
+        Values that JSON can hold: configuration, classes, history.
     tensors : dict of str to Tensor
 
     Raises
     ------
     ModelFileError
-        If the file cannot be written there.
+        If the file cannot be written.
     """
     header = {"format": FORMAT, "version": str(FORMAT_VERSION), "model": json.dumps(document)}
     _write(Path(path), "model", header, tensors)
@@ -54,12 +54,12 @@ def write_model(
 def write_checkpoint(
     path: str | os.PathLike[str], document: dict[str, Any], tensors: dict[str, Tensor]
 ) -> None:
-    """Write the state of a training, whole or not at all.
+    """Write the state of a training. If this fails, no partial file is left.
 
     Raises
     ------
     ModelFileError
-        If the file cannot be written there.
+        If the file cannot be written.
     """
     header = {
         "format": CHECKPOINT_FORMAT,
@@ -75,14 +75,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     Raises
     ------
     ModelFileError
-        If it is not one of ours, or another version wrote it.
+        If the file is not a checkpoint of vmonf, or was written by another version.
     """
     header, tensors = _read(Path(path), "checkpoint")
     if header.get("format") != CHECKPOINT_FORMAT:
-        raise ModelFileError(f"{path} is a safetensors file, but not a checkpoint of vmonf.")
+        raise ModelFileError(
+            f"{path} is a safetensors file, but not a checkpoint of vmonf: choose another file."
+        )
     if header.get("version") != str(CHECKPOINT_VERSION):
         raise ModelFileError(
-            f"{path} was written by another version of vmonf: remove it to start anew."
+            f"{path} was written by another version of vmonf: remove it to start again."
         )
     document: dict[str, Any] = json.loads(header["training"])
     return document, tensors
@@ -107,9 +109,9 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     Raises
     ------
     ModelFileError
-        If it is not one of ours, or a newer version wrote it.
+        If the file is not a model of vmonf, or was written by a newer version.
     ModelNotFoundError
-        If there is no such file; it is a FileNotFoundError too.
+        If there is no such file. It is also a FileNotFoundError.
     """
     if not Path(path).is_file():
         raise ModelNotFoundError(
@@ -118,7 +120,9 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
         )
     header, tensors = _read(Path(path), "model")
     if header.get("format") != FORMAT:
-        raise ModelFileError(f"{path} is a safetensors file, but not a vmonf model.")
+        raise ModelFileError(
+            f"{path} is a safetensors file, but not a vmonf model: choose another file."
+        )
     if int(header.get("version", 0)) > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} was written by a newer vmonf (format {header['version']}; this one reads "
@@ -135,7 +139,7 @@ def _read(path: Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
-            f"{path} is not a {what} file, or a damaged one ({error}): give the path of a file "
-            "that vmonf wrote."
+            f"{path} is not a {what} file, or is damaged ({error}): give the path of a file that "
+            "vmonf wrote."
         ) from error
     return header, tensors

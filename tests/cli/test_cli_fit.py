@@ -280,12 +280,12 @@ def test_interruption_before_training_writes_nothing(vmonf, data, tmp_path, monk
         (["--set", "temperature=hot"], "--set: temperature='hot' must be a number or a pair"),
         (["--set", "temperature=3,2,1"], "a number or a pair"),
         (["--set", "flow__n_layers=-1"], "flow__n_layers=-1 must be a whole number of at least 0"),
-        (["--set", "flow__n_bins=3"], "flow__n_bins is no parameter of RealNVP"),
+        (["--set", "flow__n_bins=3"], "flow__n_bins is not a parameter of RealNVP"),
         (
             ["--set", "training__learning_rate=0"],
             "learning_rate=0 must be a number above",
         ),
-        (["--set", "learning_rate=0.1"], "learning_rate is no parameter of FlowMixture"),
+        (["--set", "learning_rate=0.1"], "learning_rate is not a parameter of FlowMixture"),
         (["--set", "temperature"], "'temperature' is not NAME=VALUE"),
         (["--set", "n_components=3"], "n_components is set by --components"),
         (["--epochs", "3"], "No such option"),
@@ -309,7 +309,7 @@ def test_bad_usage(vmonf, data, tmp_path, options, fault):
         (["--columns", "x", "--exclude", "idd"], "did you mean 'id'?"),
         (["--columns", "x", "--label", "y"], "must be whole numbers or text"),
         (["--columns", "x", "--weight", "kind"], "'kind' is not numeric"),
-        (["--columns", "x", "--components", "1000"], "at least as many distinct rows"),
+        (["--columns", "x", "--components", "1000"], "n_components=1000 is more than the"),
         (["--columns", "x", "--weights", "0.5,0.6"], "sum to one"),
     ],
 )

@@ -639,7 +639,7 @@ def test_training_says_what_was_kept(plane):
     assert "epoch 2, kept" in legend_texts(figure, 0)
     mixture.verdict_ = Verdict("flows", "gain", 0.5, 0.1, -2.0, 0, 3)
     figure = plots.plot(mixture, kind="training")
-    assert "none improved on the Gaussians that training began with" in title(figure)
+    assert "None of 3 epochs improved on the weights that training began with" in title(figure)
     assert "epoch 2, kept" not in legend_texts(figure, 0)
     for gain, words in ((0.15, "perhaps by chance"), (0.0, "nothing"), (-0.5, "lost 0.5000 ± 0.1")):
         mixture.verdict_ = Verdict("gaussian mixture", "no gain", gain, 0.1, -2.0, 0, 3)

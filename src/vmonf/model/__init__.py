@@ -1,4 +1,4 @@
-"""The probability model, in torch alone: log_joint, log_prob, log_posterior, elbo, sample."""
+"""The probability model, a torch module with exact densities, the ELBO and sampling."""
 
 from vmonf.model.build import build_model
 from vmonf.model.mixture import MixtureModel, Terms, in_parts

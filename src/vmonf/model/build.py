@@ -1,4 +1,4 @@
-"""From specifications to a model whose parameters are not set from data yet."""
+"""Construction of a model from specifications, before any parameter is set from data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from vmonf.model.mixture import MixtureModel
 from vmonf.model.posterior import PosteriorMLP
 from vmonf.model.standardizer import Standardizer
 
-#: Beyond this many features covariances are diagonal: a triangular whitening would cost
-#: more at every step than the flow's own layers.
+#: With more features than this, covariances are diagonal. A triangular whitening would take more
+#: time in each step than the layers of the flow.
 FULL_COVARIANCE_LIMIT = 256
 
 
@@ -24,19 +24,19 @@ def build_model(
     identity: bool = True,
     generator: torch.Generator | None = None,
 ) -> MixtureModel:
-    """Build a mixture of standard Gaussians, in units of one, of equal weights.
+    """Build a mixture of standard Gaussians with equal weights, shift 0 and scale 1.
 
     Parameters
     ----------
     flow : Family
-        Gives the layers of each flow.
+        Builds the layers of each flow.
     posterior : PosteriorMLP
-        Gives the posterior network.
+        Builds the posterior network.
     n_components, n_features : int
     learn_weights : bool
         Whether the mixing weights are parameters.
     identity : bool
-        Whether the layers start as the identity; otherwise their networks are drawn at random.
+        Whether the layers start as the identity. Otherwise their networks are drawn at random.
     generator : torch.Generator, optional
         Draws the initial weights of the networks.
     """

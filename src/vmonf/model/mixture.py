@@ -10,21 +10,21 @@ from vmonf.flows import ComponentFlows, Transform
 from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
 
-#: Beyond so many widths of the data rows count as that far: their squares would overflow.
+#: Standardised features are clamped to this magnitude, since squares of larger values overflow.
 FARTHEST = 1e12
-#: Samples of a component that are drawn at once, at least, where there are as many to draw:
-#: with fewer the products are too thin.
+#: Least average number of samples drawn at once for each component, if that many are
+#: needed. With fewer, matrix products are inefficient.
 SAMPLES_AT_ONCE = 512
-#: Smaller gradients of a mean over rows are taken for zero: they are far below what moves a
-#: weight, and would become denormal numbers, with which arithmetic is many times slower.
+#: Smaller gradients of a mean over rows are set to zero. They do not change any weight, and could
+#: become denormal numbers, with which arithmetic is many times slower.
 SMALLEST_GRADIENT = 1e-20
 
 
 def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, n_rows: int) -> Tensor:
     """Evaluate a function of rows without gradient, `n_rows` at a time.
 
-    What it gives goes to one tensor at once: many small results, each held beside what was
-    freed around it, would leave the memory full of holes.
+    The results are written to one tensor that is allocated first, since many small tensors would
+    fragment the memory.
     """
     parts = x.split(n_rows)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, n_rows: int) -> Te
 
 
 class Terms(NamedTuple):
-    """What everything else is derived from, for B rows and K components, in nats.
+    """The two log probabilities that determine all others, for B rows and K components, in nats.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Terms(NamedTuple):
         return (self.log_posterior.exp() * (self.log_joint - self.log_posterior)).sum(dim=-1)
 
     def joint_with(self, component: Tensor) -> Tensor:
-        """Log p(x, c) with one component a row: (B,) to (B,)."""
+        """Log p(x, c) of each row with the given component: (B,) to (B,)."""
         return self.log_joint.gather(1, component[:, None])[:, 0]
 
     def non_finite(self) -> list[tuple[int, int, float]]:
@@ -77,7 +77,7 @@ class Terms(NamedTuple):
 
     @property
     def gap(self) -> Tensor:
-        """Log p(x) - ELBO = KL(q, responsibilities), never negative: shape (B,)."""
+        """KL(q, responsibilities) = log p(x) - ELBO, never negative: shape (B,)."""
         difference = self.log_posterior - self.log_responsibilities
         return (self.log_posterior.exp() * difference).sum(dim=-1).clamp(min=0)
 
@@ -90,21 +90,21 @@ class MixtureModel(nn.Module):
     Parameters
     ----------
     standardizer : Standardizer
-        From the user's units to the model's.
+        Maps rows from the user's units to standardised units.
     flows : ComponentFlows
-        p(x given c), c = 0..K-1.
+        The component densities p(x given c), c = 0..K-1.
     posterior_network : torch module
-        From standardised rows (B, D) to the logits (B, K) of q(c given x).
+        Maps standardised rows (B, D) to the logits (B, K) of q(c given x).
     weights : Tensor of shape (K,)
-        Mixing weights p(c): positive; normalised here.
+        Mixing weights p(c). They must be positive, and are normalised here.
     learn_weights : bool
-        Whether the weights are parameters or stay as given.
+        Whether the weights are parameters. Otherwise they are constant.
 
     Notes
     -----
-    All methods take rows in the user's units, of shape (B, D), and are differentiable in
-    rows and parameters. Densities come out in the dtype of the rows, so that float64 rows
-    keep the units' log-determinant whole. Everything is in nats.
+    All methods take rows in the user's units, of shape (B, D), and are differentiable in rows
+    and parameters. Log densities are in nats and have the dtype of the rows. With float64 rows,
+    the log-determinant of the standardisation is therefore added in full precision.
     """
 
     log_weight_logits: Tensor
@@ -141,7 +141,7 @@ class MixtureModel(nn.Module):
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows to evaluate at once without taking much memory."""
+        """Number of rows that can be evaluated at once in moderate memory."""
         return max(16, self.flows.values_at_once // self.flows.values_per_row)
 
     def n_free_parameters(self, *, layers: bool = True) -> int:
@@ -166,7 +166,7 @@ class MixtureModel(nn.Module):
 
     @torch.no_grad()
     def set_weights(self, weights: Tensor) -> None:
-        """Set p(c): shape (K,), positive; normalised here."""
+        """Set p(c) to positive weights of shape (K,), which are normalised here."""
         self.log_weight_logits.copy_(weights.log())
 
     def terms(self, x: Tensor, temperature: float | None = None) -> Terms:
@@ -176,7 +176,7 @@ class MixtureModel(nn.Module):
         ----------
         x : Tensor of shape (B, D)
         temperature : float, optional
-            Divides the posterior's softmax input. The last of training unless given.
+            Divides the posterior's softmax input. None uses the temperature of the model.
         """
         standardised = self._standardised(x)
         return Terms(
@@ -192,20 +192,21 @@ class MixtureModel(nn.Module):
         generator: torch.Generator,
         temperature: float | None = None,
     ) -> SparseTerms:
-        """What the objective takes, from a few components a row; see `vmonf.model.sparse`.
+        """Terms of the objective from a few components for each row; see `vmonf.model.sparse`.
 
         Parameters
         ----------
         x : Tensor of shape (B, D)
         known : Tensor of shape (B,), int64
-            The component of a labelled row, evaluated with it alone; -1 where it is not known.
+            The component of a labelled row, which is evaluated with this component only; -1 if
+            the row is not labelled.
         n_likely : int
-            Each row meets at most so many of the components that q thinks likely, and one
-            of the others.
+            Each row is evaluated with at most this many components of high q(c given x), and with
+            one other component.
         generator : torch.Generator
-            Draws the others; on the CPU.
+            Draws the other components. It must be on the CPU.
         temperature : float, optional
-            Divides the posterior's softmax input. The last of training unless given.
+            Divides the posterior's softmax input. None uses the temperature of the model.
         """
         standardised = self._standardised(x)
         log_posterior = self._log_posterior(standardised, temperature, x.dtype)
@@ -233,9 +234,9 @@ class MixtureModel(nn.Module):
         return self.log_joint(x).log_softmax(dim=-1)
 
     def log_posterior(self, x: Tensor, temperature: float | None = None) -> Tensor:
-        """Log q(c given x), from the network alone: (B, D) to (B, K).
+        """Log q(c given x), from the posterior network: (B, D) to (B, K).
 
-        The temperature is the last of training unless given.
+        If the temperature is None, that of the model is used.
         """
         return self._log_posterior(self._standardised(x), temperature, x.dtype)
 
@@ -251,15 +252,15 @@ class MixtureModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Draw rows from the mixture, or from one component.
 
-        The numbers of rows a component are drawn first, then exactly that many rows from
-        each, then the rows are shuffled.
+        The component of each row is drawn first. Then as many rows as needed are drawn from each
+        component, so that a row is evaluated with its own component only.
 
         Returns
         -------
         x : Tensor of shape (n_samples, D)
-            In the user's units, float64.
+            Rows in the user's units, float64.
         component : Tensor of shape (n_samples,), int64
-            The component each row was drawn from.
+            The component that each row was drawn from.
         """
         device = self.log_weights.device
         if component is None and n_samples > 0:
@@ -269,10 +270,10 @@ class MixtureModel(nn.Module):
         else:
             drawn = torch.full((n_samples,), component or 0, device=device)
         parts = []
-        # Each row meets one component alone.
+        # A row takes the memory of one component only, hence the factor K.
         for part in drawn.split(max(SAMPLES_AT_ONCE, self.rows_at_once) * self.n_components):
             rows = self.flows.sample(part.bincount(minlength=self.n_components), generator)
-            # A part is in random order: its i-th row by component goes to that row's place.
+            # The flows return rows sorted by component. This restores the order of `part`.
             parts.append(torch.empty_like(rows).index_copy(0, part.argsort(stable=True), rows))
         return self.standardizer.inverse(torch.cat(parts)), drawn
 
@@ -296,7 +297,7 @@ class MixtureModel(nn.Module):
 
 
 def _without_tiny_gradients(values: Tensor) -> Tensor:
-    """The values, through which gradients below `SMALLEST_GRADIENT` do not pass."""
+    """The same values. In the backward pass, gradients below `SMALLEST_GRADIENT` become zero."""
     if values.requires_grad:
         values.register_hook(lambda gradient: gradient.where(gradient.abs() > SMALLEST_GRADIENT, 0))
     return values

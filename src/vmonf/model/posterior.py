@@ -25,17 +25,17 @@ class PosteriorMLP(Specification):
     hidden: Sequence[int] = (64, 64)
 
     def check(self) -> None:
-        """Raise `ParameterError` if a value is refused."""
+        """Raise `ParameterError` if a value is not valid."""
         check_widths("hidden", self.hidden)
 
     def network(
         self, n_features: int, n_components: int, generator: torch.Generator | None = None
     ) -> nn.Module:
-        """A fresh network from a standardised row (B, D) to logits (B, K)."""
+        """A new network from standardised rows (B, D) to logits (B, K)."""
         return PosteriorNetwork(n_features, n_components, self.hidden, generator=generator)
 
 
-#: What `posterior` of `FlowMixture` may name.
+#: The names that the parameter `posterior` of `FlowMixture` accepts.
 POSTERIORS: dict[str, PosteriorMLP] = {"mlp": PosteriorMLP()}
 
 
@@ -45,7 +45,7 @@ def posterior_of(posterior: object) -> PosteriorMLP:
     Raises
     ------
     ParameterError
-        If there is no such name, or the object builds no network.
+        If there is no such name, or the object has no method `network` or `get_params`.
     """
     if isinstance(posterior, str) and posterior in POSTERIORS:
         return POSTERIORS[posterior]
@@ -59,7 +59,7 @@ def posterior_of(posterior: object) -> PosteriorMLP:
 
 
 class PosteriorNetwork(nn.Module):
-    """A multilayer perceptron from a standardised row to K logits.
+    """A multilayer perceptron from standardised rows to K logits.
 
     Source: Pires & Figueiredo, "Variational Mixture of Normalizing Flows" (2020), section 3.
 
@@ -93,6 +93,6 @@ class PosteriorNetwork(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) to logits (B, K)."""
+        """Logits of standardised rows: (B, D) to (B, K)."""
         logits: Tensor = self.layers(x)
         return logits

@@ -1,9 +1,10 @@
-"""A few components a row: what makes training with many components affordable.
+"""Unbiased estimates of the ELBO from a few components for each row.
 
-The ELBO is sum_c q(c|x) log p(x, c) plus the entropy of q. The entropy costs next to nothing;
-the sum is estimated without bias from the components that q thinks likely, all of them, and one
-of the others, drawn at random and weighted by one over its chance. Components that q forgot
-are so still seen by some rows, and none is starved that the whole sum would not starve.
+They reduce the cost of training with many components. The ELBO is sum_c q(c|x) log p(x, c) plus
+the entropy of q. The entropy is cheap and is computed exactly. The sum is estimated from the
+likeliest components under q, up to a given number, and one other component. The other is drawn at
+random and weighted by the inverse of its probability. A component of small q is therefore still
+evaluated on some rows, and its expected gradient is that of the full sum.
 """
 
 from typing import NamedTuple
@@ -11,20 +12,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: A component of less q(c|x) than this is not evaluated for sure.
+#: Of the likeliest components, the first and those of at least this q(c|x) are always evaluated.
 LIKELY = 0.01
-#: How much of the chance of being drawn is spread evenly; the rest follows q.
+#: The other component is drawn from a mixture of the uniform distribution, with this share, and q.
 EXPLORATION = 0.25
 
 
 class Pairs(NamedTuple):
-    """Rows and components to evaluate together.
+    """P pairs of a row and a component to evaluate.
 
     Attributes
     ----------
     row, component : Tensor of shape (P,), int64
     chance : Tensor of shape (P,)
-        With which the pair was to be here: 1, but for those drawn at random.
+        Probability that the pair is included: 1, or less for the pairs drawn at random.
     """
 
     row: Tensor
@@ -33,7 +34,7 @@ class Pairs(NamedTuple):
 
 
 class SparseTerms(NamedTuple):
-    """What the objective takes of B rows, K components and P pairs of both, in nats.
+    """Terms of the objective for P pairs of B rows and K components, in nats.
 
     Attributes
     ----------
@@ -50,20 +51,23 @@ class SparseTerms(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """An estimate of each row's ELBO, whose mean over draws is the ELBO: shape (B,)."""
+        """An unbiased estimate of the ELBO of each row: shape (B,)."""
         row, component, chance = self.pairs
         posterior = self.log_posterior.exp()
         entropy = -(posterior * self.log_posterior).sum(dim=-1)
         share = posterior[row, component]
-        # Less a level, the draw moves the estimate little: sum_c q(c) (f(c) - b) + b is the
-        # same for every b, as long as b does not depend on the draw.
+        # Subtracting a level b reduces the variance of the estimate. It adds no bias, since
+        # sum_c q(c) (f(c) - b) + b is the same for every b that does not depend on the draw.
         certain = share.detach() * (chance == 1)
         level = self._by_row(certain * self.pair_log_joint.detach()) / self._by_row(certain)
         expected = self._by_row(share / chance * (self.pair_log_joint - level[row]))
         return level + expected + entropy
 
     def joint_with(self, component: Tensor) -> Tensor:
-        """Log p(x, c) with one component a row, of those evaluated: (B,) to (B,)."""
+        """Log p(x, c) of each row with the given component: (B,) to (B,).
+
+        It is 0 where that pair was not evaluated.
+        """
         asked = self.pairs.component == component[self.pairs.row]
         return self._by_row(self.pair_log_joint.where(asked, 0.0))
 
@@ -85,17 +89,20 @@ class SparseTerms(NamedTuple):
 def choose_pairs(
     log_posterior: Tensor, known: Tensor, n_likely: int, generator: torch.Generator
 ) -> Pairs:
-    """The components each row is evaluated with.
+    """Choose the components that each row is evaluated with.
 
     Parameters
     ----------
     log_posterior : Tensor of shape (B, K)
+        log q(c given x), in nats.
     known : Tensor of shape (B,), int64
-        The component of a labelled row, evaluated with it alone; -1 where it is not known.
+        The component of a labelled row, which is evaluated with this component only; -1 if the
+        row is not labelled.
     n_likely : int
-        At most so many of the likeliest components a row, and one of the others.
+        Each row is evaluated with at most this many of its likeliest components, and with one
+        other.
     generator : torch.Generator
-        On the CPU.
+        Draws the other components. It must be on the CPU.
     """
     posterior = log_posterior.exp()
     share, component = posterior.topk(n_likely, dim=-1)
@@ -117,7 +124,8 @@ def choose_pairs(
     reached = chance.cumsum(dim=-1) <= drawn * chance.sum(dim=-1, keepdim=True)
     other = reached.sum(dim=-1, keepdim=True).clamp(max=posterior.shape[1] - 1)
     other_chance = chance.gather(1, other)[:, 0]
-    # A labelled row draws none; nor does rounding choose what cannot be.
+    # A labelled row draws no other component. The other conditions exclude components of
+    # probability zero, which rounding could select.
     drawing = (other_chance > 0) & ~labelled[:, 0] & others.gather(1, other)[:, 0].bool()
     other_row = drawing.nonzero()[:, 0]
     return Pairs(

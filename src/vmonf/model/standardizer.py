@@ -1,4 +1,4 @@
-"""Units: from the user's to the model's."""
+"""Standardisation: the map from the user's units to the units of the flows."""
 
 from collections.abc import Callable
 from typing import Self
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class Standardizer(nn.Module):
-    """x -> (x - shift) / scale, feature by feature, computed in double precision.
+    """x -> (x - shift) / scale for each feature, computed in double precision.
 
-    Double, whatever the parameters are: a feature of mean 1e12 and deviation 1 would be
-    constant in float32. Its log-determinant is part of every density.
+    Double precision is kept when the model is float32, in which a feature of mean 1e12 and
+    standard deviation 1 would be constant. The log-determinant is part of every log density.
 
     Parameters
     ----------
     shift, scale : Tensor of shape (D,)
-        In the user's units; scales are positive.
+        Shift and positive scale of each feature, in the user's units.
     """
 
     shift: Tensor
@@ -28,7 +28,7 @@ class Standardizer(nn.Module):
         self.register_buffer("scale", scale.double())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Follow to another device, but stay in double when the model is made float32.
+        # Move to the device of the model, but keep double precision when it becomes float32.
         device = fn(torch.empty(0, device=self.shift.device)).device
         self.shift, self.scale = self.shift.to(device), self.scale.to(device)
         return self
@@ -39,9 +39,9 @@ class Standardizer(nn.Module):
         return -self.scale.log().sum()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) in the user's units to (..., D) standardised, in double precision."""
+        """Standardise rows in the user's units: (..., D) to (..., D), in double precision."""
         return (x.to(self.scale.dtype) - self.shift) / self.scale
 
     def inverse(self, z: Tensor) -> Tensor:
-        """(..., D) standardised to (..., D) in the user's units, in double precision."""
+        """Rows in the user's units from standardised rows: (..., D) to (..., D), in double."""
         return z.to(self.scale.dtype) * self.scale + self.shift

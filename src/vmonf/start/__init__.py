@@ -1,7 +1,7 @@
-"""Starts: a cluster for each row, and the Gaussian mixture that begins from these clusters.
+"""Starts: initial clusters of the rows, and the Gaussian mixture that is fitted from them.
 
-A new start is one function, ``(rows, n_components, seed)`` to a cluster for each row, and one
-line in `STARTS`.
+To add a start, write a function ``(rows, n_components, seed)`` that returns the cluster of each
+row, and add it to `STARTS`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def _no_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> NDAr
     return np.full(rows.n_rows, -1)
 
 
-#: What `init` of `FlowMixture` may name.
+#: The names that the parameter `init` of `FlowMixture` accepts.
 STARTS: dict[str, Start] = {
     "kmeans": Start(kmeans),
-    # No Gaussian has the shape of the graph's clusters, so that flows learn them first.
+    # Gaussians cannot represent clusters of the graph, so the flows learn them by pretraining.
     "graph": Start(_along_the_graph, once=True, pretrain_epochs=20),
     "random": Start(random_rows),
     "none": Start(_no_clusters, informed=False),

@@ -1,4 +1,4 @@
-"""Starts by centres: each row belongs to the nearest one."""
+"""Starts that assign each row to the nearest of K centres."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def kmeans(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> IntArray:
-    """The clusters of k-means, the best of four runs: shape (n,)."""
+    """The cluster of each row by k-means, from the best of four runs: shape (n,)."""
     model = KMeans(n_components, n_init=4, random_state=seed)
     labels: IntArray = model.fit(rows.x, sample_weight=rows.weight).labels_.astype(np.int64)
     return labels
 
 
 def random_rows(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> IntArray:
-    """The nearest of K rows drawn at random: shape (n,)."""
+    """The cluster of each row by the nearest of K random rows: shape (n,)."""
     random = np.random.default_rng(seed)
     return nearest(rows.x, rows.x[random.choice(rows.n_rows, n_components, replace=False)])
 
 
 def given_centres(centres: Array) -> Start:
-    """A start by centres that the user gave: shape (K, D), in standardised units."""
+    """A start from given centres of shape (K, D), in standardised units."""
 
     def cluster(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> IntArray:
         return nearest(rows.x, centres)
@@ -40,7 +40,7 @@ def given_centres(centres: Array) -> Start:
 
 
 def nearest(x: Array, centres: Array) -> IntArray:
-    """Index of the nearest centre of each row: shape (n,)."""
+    """Index of the nearest centre of each row: (n, D) and (K, D) to (n,)."""
     distances: Array = np.square(centres).sum(axis=1) - 2 * x @ centres.T
     indices: IntArray = distances.argmin(axis=1).astype(np.int64)
     return indices

@@ -1,8 +1,8 @@
-"""From clusters to the Gaussian mixture that every fit starts from.
+"""The Gaussian mixture from which every fit starts.
 
-A mixture of flows overfits a small table by hundreds of nats where a Gaussian mixture
-does not. So a fresh model is a Gaussian mixture, fitted by expectation maximisation with
-covariances that are shrunk as much as cross-validation asks for.
+On a small table, a mixture of flows can overfit by hundreds of nats where a Gaussian mixture does
+not. A new model is therefore a Gaussian mixture. It is fitted by expectation maximisation, with
+shrinkage of the covariances chosen by cross-validation.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     ArrayRows = Rows[NDArray[Any]]
 
-#: Rows seen by the start; a fit of more draws these many at random.
+#: The start uses at most this many rows, drawn at random.
 MAX_ROWS = 50_000
-#: Rows seen by cross-validation.
+#: Cross-validation uses at most this many rows.
 MAX_VALIDATION_ROWS = 2_000
-#: With more rows than this a component and feature, shrinkage has nothing to say.
+#: With at least this many rows for each component and feature, covariances are not shrunk.
 AMPLE_ROWS = 50
-#: Of the held-out rows of cross-validation. A few far rows would else decide alone, and always
-#: for more shrinkage than the others bear.
+#: Share of the held-out rows, those of lowest density, that cross-validation leaves out. Otherwise
+#: a few outliers would determine the shrinkage and make it too strong for the other rows.
 TRIMMED_SHARE = 0.05
 VARIANCE_FLOOR = 1e-6
 EM_TOLERANCE = 1e-3
@@ -43,15 +43,23 @@ EM_ITERATIONS = 100
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """How strongly covariances are drawn together.
+    """The shrinkage of the covariances to a common covariance.
 
-    Component c's covariance is (S_c + strength * P) / (n_c + strength), where S_c is its
-    scatter, n_c its number of rows and P the covariance pooled over components, drawn to
-    its own diagonal by `diagonal_share`. Strength 0 is a mixture's "full", infinity its
-    "tied", infinity with share 1 a tied "diag".
+    The covariance of component c is (S_c + strength * P) / (n_c + strength). S_c is the scatter
+    of the component and n_c its number of rows. P is the covariance pooled over components, whose
+    off-diagonal elements are multiplied by 1 - `diagonal_share`. In scikit-learn's terms,
+    strength 0 is "full", infinite strength is "tied", and infinite strength with share 1 is a
+    tied "diag".
 
-    Source: Friedman, "Regularized Discriminant Analysis" (1989), section 3; the form with
-    a strength in rows is the posterior mode under an inverse-Wishart prior.
+    Source: Friedman, "Regularized Discriminant Analysis" (1989), section 3. The form with a
+    strength in rows is the posterior mode under an inverse-Wishart prior.
+
+    Attributes
+    ----------
+    strength : float
+        In rows, from 0 to infinity.
+    diagonal_share : float
+        From 0 to 1.
     """
 
     strength: float
@@ -68,7 +76,7 @@ class GaussianStart:
     covariances : array of shape (K, D, D), or (K, D) where they are diagonal
     weights : array of shape (K,)
     shrinkage : Shrinkage
-        As chosen.
+        The shrinkage of the covariances.
     """
 
     means: Array
@@ -93,11 +101,11 @@ class GaussianStarter:
     ----------
     n_components : int
     start : Start
-        Puts those rows in clusters that are in none yet.
+        Clusters the rows if they have no labels or clusters.
     weights : array of shape (K,) or None
-        Fixed mixing weights, or None to estimate them.
+        Fixed mixing weights. None estimates them.
     shrinkage : Shrinkage, optional
-        Chosen by cross-validation unless given.
+        Shrinkage of the covariances. None chooses it by cross-validation.
     """
 
     n_components: int
@@ -108,14 +116,14 @@ class GaussianStarter:
     def fit(
         self, rows: ArrayRows, random: np.random.Generator
     ) -> tuple[GaussianStart, GaussianStart]:
-        """Fit to rows in standardised units; labelled ones keep their component.
+        """Fit to rows in standardised units. Labelled rows keep their component.
 
         Returns
         -------
         clusters : GaussianStart
-            The Gaussians of the first clusters.
+            The Gaussians of the initial clusters, or `mixture` if some rows are in no cluster.
         mixture : GaussianStart
-            What expectation maximisation makes of them.
+            The Gaussian mixture after expectation maximisation.
         """
         if rows.n_rows > MAX_ROWS:
             rows = rows.take(_subsample(rows, random))
@@ -127,29 +135,29 @@ class GaussianStarter:
             weight = self._first_weight(rows, random)
             first = _moments(rows, weight)
             mixture = self._maximise(rows, first, shrinkage)
-            # Rows that are in no cluster yet have had no say in the first Gaussians.
+            # The first Gaussians are used only if they were estimated from all rows.
             complete = weight.any(axis=0).all()
             return self._gaussians(first, shrinkage) if complete else mixture, mixture
 
     def refit(self, rows: ArrayRows, mixture: GaussianStart) -> GaussianStart:
-        """Go on with expectation maximisation from a mixture, on other rows.
+        """Continue expectation maximisation from a mixture, on other rows.
 
-        Beyond `MAX_ROWS` rows there is nothing to gain, and the mixture is returned as it is.
+        With more than `MAX_ROWS` rows a refit would gain little, and the mixture is returned.
         """
         if rows.n_rows > MAX_ROWS:
             return mixture
         if not self.start.informed:
-            return self._of_all(rows, np.random.default_rng(0))  # shrinkage is given by now
+            return self._of_all(rows, np.random.default_rng(0))  # a fixed seed is reproducible
         with _threads_for(rows):
             _, weight = _expect(rows, mixture)
             return self._maximise(rows, _moments(rows, weight), mixture.shrinkage)
 
     def is_ample(self, n_rows: int, n_features: int) -> bool:
-        """Whether a component has rows enough for its covariance to need no help."""
+        """Whether there are enough rows to estimate the covariances without shrinkage."""
         return n_rows >= AMPLE_ROWS * self.n_components * n_features
 
     def _of_all(self, rows: ArrayRows, random: np.random.Generator) -> GaussianStart:
-        """K times the Gaussian of all rows, whatever their labels."""
+        """K copies of the Gaussian of all rows, independent of their labels."""
         n_components = self.n_components
         nowhere = np.full_like(rows.component, -1)
         unlabelled = Rows(rows.x, rows.weight, nowhere, nowhere)
@@ -166,10 +174,10 @@ class GaussianStarter:
         n_rows, n_features = rows.x.shape
         if self.is_ample(n_rows, n_features):
             return Shrinkage(strength=0.0, diagonal_share=0.0)
-        if n_rows < 4 * self.n_components:  # too few to hold any out: lean on the pooled one
+        if n_rows < 4 * self.n_components:  # too few rows for cross-validation
             return Shrinkage(strength=float(n_features), diagonal_share=0.5)
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
-        # Fewer splits where each is expensive.
+        # With many features each fold is expensive.
         n_folds = 5 if n_features <= 32 else 3
         fold_of = np.arange(len(chosen)) % n_folds
         folds = []
@@ -189,8 +197,8 @@ class GaussianStarter:
 
         scores: dict[Shrinkage, float] = {}
         strengths = [0.1, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
-        # Along one axis, then the other, twice; from little and from much shrinkage, since there
-        # is often a best of each kind.
+        # Coordinate search over strength and diagonal share, with two rounds. It runs from weak
+        # and from strong shrinkage, since there is often a local optimum of each kind.
         for best in (Shrinkage(0.1, 0.1), Shrinkage(float(n_features), 0.1)):
             for _ in range(2):
                 for candidates in (
@@ -204,7 +212,7 @@ class GaussianStarter:
         return max(scores, key=scores.__getitem__)
 
     def _first_weight(self, rows: ArrayRows, random: np.random.Generator) -> Array:
-        """Weight of each row in each first cluster (K, n); a row without any is not used yet."""
+        """Weight of each row in each initial cluster (K, n): zero for a row without a cluster."""
         cluster = np.where(rows.labelled, rows.component, rows.cluster)
         known = cluster >= 0
         if not known.any():
@@ -212,7 +220,7 @@ class GaussianStarter:
         elif len(np.unique(cluster[known])) < self.n_components:
             beside = nearest(rows.x, self._centres_beside(rows, cluster, random))
             cluster = np.where(known, cluster, beside)
-        # else the known rows alone say where each component is
+        # Otherwise the known rows determine all components, and the other rows are not used.
         used = np.flatnonzero(cluster >= 0)
         first = np.zeros((self.n_components, len(cluster)))
         first[cluster[used], used] = rows.weight[used]
@@ -228,9 +236,9 @@ class GaussianStarter:
     def _centres_beside(
         self, rows: ArrayRows, cluster: IntArray, random: np.random.Generator
     ) -> Array:
-        """Means of the known clusters, and for the others rows far from them, as in k-means++.
+        """Centres (K, D): means of the known clusters, and for the others rows far from them.
 
-        Centres that the user gave are taken for the others instead.
+        The rows are drawn as in k-means++. If the user gave centres, these are used instead.
         """
         known = np.unique(cluster[cluster >= 0])
         centres = np.zeros((self.n_components, rows.x.shape[1]))
@@ -250,7 +258,7 @@ class GaussianStarter:
         return centres
 
     def _maximise(self, rows: ArrayRows, first: Moments, shrinkage: Shrinkage) -> GaussianStart:
-        """Expectation maximisation; labelled rows keep their component."""
+        """Expectation maximisation, in which labelled rows keep their component."""
         fitted = self._gaussians(first, shrinkage)
         previous = -math.inf
         for _ in range(EM_ITERATIONS):
@@ -273,7 +281,7 @@ class GaussianStarter:
             covariances = np.repeat(pooled[None], self.n_components, axis=0)
         else:
             rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
-            # Never zero, so that a component without rows has the pooled covariance.
+            # The strength is positive, so that a component without rows has the pooled covariance.
             strength = max(shrinkage.strength, FEWEST_ROWS)
             covariances = (moments.scatters + strength * pooled) / (rows_of + strength)
         floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(len(pooled))
@@ -283,12 +291,12 @@ class GaussianStarter:
         )
 
 
-#: All rows in one cluster.
+#: A start that puts all rows in one cluster.
 _ONE_CLUSTER = Start(lambda rows, n_components, seed: np.zeros(rows.n_rows, dtype=np.int64))
 
 
 def _expect(rows: ArrayRows, mixture: GaussianStart) -> tuple[Array, Array]:
-    """Log density of each row (n,), and its weight in each component (K, n)."""
+    """Log density of each row (n,), in nats, and its weight in each component (K, n)."""
     log_prob, weight = normalise(mixture.log_joint(rows.x).T, rows.weight)
     labelled = np.flatnonzero(rows.labelled)
     weight[:, labelled] = 0.0
@@ -301,12 +309,12 @@ def _moments(rows: ArrayRows, weight: Array) -> Moments:
 
 
 def _threads_for(rows: ArrayRows) -> threadpool_limits:
-    """One thread for products of small matrices, where a second one brings nothing or stalls."""
+    """Use one thread for products of small matrices, which more threads do not make faster."""
     return threadpool_limits(1 if rows.x.shape[1] <= 64 else None)
 
 
 def _subsample(rows: ArrayRows, random: np.random.Generator) -> IntArray:
-    """Which `MAX_ROWS` rows to keep: at most half of them labelled, where there are others."""
+    """Indices of `MAX_ROWS` random rows, at most half of them labelled if others suffice."""
     order = random.permutation(rows.n_rows)
     labelled = rows.labelled[order]
     n_labelled = min(int(labelled.sum()), MAX_ROWS // 2)
@@ -317,7 +325,7 @@ def _subsample(rows: ArrayRows, random: np.random.Generator) -> IntArray:
 
 
 def _trimmed_mean(values: Array, weight: Array) -> float:
-    """Weighted mean without the lowest `TRIMMED_SHARE`."""
+    """Weighted mean without the lowest values, whose share of the weight is `TRIMMED_SHARE`."""
     order = np.argsort(values, kind="stable")
     kept = order[np.cumsum(weight[order]) > TRIMMED_SHARE * weight.sum()]
     return float(np.average(values[kept], weights=weight[kept]))

@@ -1,8 +1,8 @@
-"""K Gaussians side by side: densities, responsibilities and moments of rows.
+"""Computations with K Gaussians: log densities, responsibilities and moments.
 
-Arrays are (K, n): components, rows. Where components are many and features few, all of them
-are one matrix product with the products of every two features; else each is work enough for
-matrix products of its own. Rows are taken in blocks, so that little is held beside the result.
+Arrays have shape (K, n), for K components and n rows. With many components and few features, one
+matrix product with the pairwise products of the features serves all components. Otherwise each
+component has its own matrix products. Rows are processed in blocks, to limit the memory.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Numbers a block holds: they stay in a core's own cache from one step to the next.
+#: Number of values in a block, small enough for the cache of one core.
 BLOCK_SIZE = 2**16
-#: Products of features are taken about zero, which costs digits where a mean is far from zero
-#: beside its component's width. In standardised units, no width being less than 0.001, eight
-#: digits are left up to this far; components farther out are computed about their own means.
+#: Products of features are computed about zero, which loses digits if a mean is much larger than
+#: the width of its component. Widths are at least 0.001 in standardised units, so that about eight
+#: digits remain for means up to this size. Other components are computed about their own means.
 FAR = 10.0
-#: Logarithm of what a responsibility is at least. Exponentials that underflow, and sums over
-#: what they leave, take a processor twenty to a hundred times as long as others.
+#: Lower bound of the logarithm of a responsibility. Exponentials that underflow, and arithmetic
+#: with denormal numbers, are twenty to a hundred times slower.
 LEAST_LOG = -600.0
-#: A component of fewer rows has none: it is at the mean of all.
+#: A component with a smaller weight than this counts as empty. Its mean is that of all rows.
 FEWEST_ROWS = 1e-12
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What Gaussians are estimated from.
+    """The moments from which Gaussians are estimated.
 
     Attributes
     ----------
     counts : array of shape (K,)
         Sums of weights.
     means : array of shape (K, D)
-    scatters : array of shape (K, D, D), or (K, D) of squares
+    scatters : array of shape (K, D, D), or (K, D) if only the diagonals are needed
         Weighted sums of the products of deviations from the mean.
     """
 
@@ -55,16 +55,16 @@ class Moments:
 
 
 def moments_of(Z: Array, weight: Array, *, diagonal: bool) -> Moments:
-    """Moments of rows in each component.
+    """Moments of the rows in each component.
 
     Parameters
     ----------
     Z : array of shape (n, D)
-        In standardised units.
+        Rows in standardised units.
     weight : array of shape (K, n)
-        Of each row in each component; not negative.
+        Non-negative weight of each row in each component.
     diagonal : bool
-        Whether squares are enough.
+        Whether only the diagonals of the scatters are computed.
     """
     n_components, n_features = len(weight), Z.shape[1]
     together = _together(n_components, n_features, diagonal=diagonal)
@@ -92,7 +92,7 @@ def moments_of(Z: Array, weight: Array, *, diagonal: bool) -> Moments:
         for c in alone:
             share = z - means[c, :, None]
             share *= np.sqrt(weight[c, block])
-            # numpy sees that the product is symmetric, and does half the work.
+            # numpy detects a product of the form A A^T and computes only half of it.
             scatters[c] += np.square(share).sum(axis=1) if diagonal else share @ share.T
     return Moments(counts[:, 0], means, scatters)
 
@@ -103,10 +103,10 @@ def log_joint(Z: Array, weights: Array, means: Array, covariances: Array) -> Arr
     Parameters
     ----------
     Z : array of shape (n, D)
-        In standardised units.
+        Rows in standardised units.
     weights : array of shape (K,)
     means : array of shape (K, D)
-    covariances : array of shape (K, D, D), or (K, D) where they are diagonal
+    covariances : array of shape (K, D, D), or (K, D) if they are diagonal
 
     Returns
     -------
@@ -131,7 +131,7 @@ def log_joint(Z: Array, weights: Array, means: Array, covariances: Array) -> Arr
             linear = quadratic * means
         else:
             precisions = whitenings.swapaxes(1, 2) @ whitenings
-            # A pair of two different features stands there once, and counts twice.
+            # Each pair of different features is stored once but occurs twice in the quadratic form.
             quadratic = precisions[:, first, second] * np.where(first == second, 1, 2)
             linear = (precisions @ means[:, :, None])[:, :, 0]
         at_zero = constants - 0.5 * (linear * means).sum(axis=1)
@@ -144,27 +144,29 @@ def log_joint(Z: Array, weights: Array, means: Array, covariances: Array) -> Arr
             white = z - means[c, :, None]
             if diagonal:
                 white *= whitenings[c, :, None]
-            else:  # whitening times z, in BLAS's order of columns
+            else:  # whitening @ white, with BLAS's column-major order
                 white = dtrmm(1.0, whitenings[c].T, white.T, side=1, overwrite_b=1).T
             result[c, block] = constants[c] - 0.5 * np.einsum("dn,dn->n", white, white)
     return result
 
 
 def normalise(log_joint: Array, weight: Array | float = 1.0) -> tuple[Array, Array]:
-    """Log p(z) of each row, and its responsibilities, which are written over `log_joint`.
+    """Log p(z) of each row, and its responsibilities, which overwrite `log_joint`.
 
     Parameters
     ----------
     log_joint : array of shape (K, n)
+        Log p(z, c), in nats.
     weight : array of shape (n,), optional
-        What each row's responsibilities sum to.
+        The sum of the responsibilities of each row.
 
     Returns
     -------
     log_prob : array of shape (n,)
+        Log p(z), in nats.
     responsibilities : array of shape (K, n)
     """
-    # One exponential for both; scipy's logsumexp and softmax take one each.
+    # Both results share one exponential, whereas scipy's logsumexp and softmax take one each.
     largest = log_joint.max(axis=0)
     log_joint -= largest
     np.maximum(log_joint, LEAST_LOG, out=log_joint)
@@ -175,7 +177,7 @@ def normalise(log_joint: Array, weight: Array | float = 1.0) -> tuple[Array, Arr
 
 
 def _together(n_components: int, n_features: int, *, diagonal: bool) -> bool:
-    """Whether one product for all components is less work than one for each."""
+    """Whether one matrix product for all components is faster than one for each."""
     return diagonal or n_features <= n_components
 
 
@@ -186,13 +188,13 @@ def _far(means: Array) -> NDArray[np.bool_]:
 
 @cache
 def _pairs(n_features: int, *, diagonal: bool) -> tuple[IntArray, IntArray]:
-    """The two features of each product."""
+    """Indices of the two features in each product."""
     squares = np.arange(n_features)
     return (squares, squares) if diagonal else np.tril_indices(n_features)
 
 
 def _terms(z: Array, first: IntArray, second: IntArray) -> Array:
-    """Products, features and ones, (D, n) to (terms, n): a log density is linear in them."""
+    """The terms in which log densities are linear: products, features, ones. (D, n) to (T, n)."""
     return np.concatenate([z[first] * z[second], z, np.ones((1, z.shape[1]))])
 
 

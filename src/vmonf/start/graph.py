@@ -1,8 +1,9 @@
-"""Clusters along the graph of nearest neighbours, whatever their shape.
+"""Clusters of any shape, from the graph of nearest neighbours.
 
-Rows belong together that a chain of near rows links. Where clusters are rings, wings or
-digits, k-means and a Gaussian mixture cut them; the graph follows them. Without labels it is
-cut where few edges are (spectral clustering), with labels these spread along its edges.
+A cluster is a set of rows that chains of near neighbours connect. It may be a ring, a wing or a
+digit, which k-means and a Gaussian mixture would divide. With labels of every cluster, the labels
+spread along the edges of the graph. Otherwise the graph is cut where it has few edges (spectral
+clustering).
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Each row is linked with so many nearest ones.
+#: Number of nearest neighbours that each row is linked to.
 NEIGHBOURS = 10
-#: Distances are taken along so many principal axes, where there are more features.
+#: With more features than this, distances are computed in this many principal components.
 PRINCIPAL_AXES = 50
-#: Rows of the graph; of more, these many are drawn at random.
+#: Largest number of rows in the graph. From larger tables, rows are drawn at random.
 MAX_ROWS = 50_000
-#: Cuts are made from K eigenvectors, and from up to so many more: with exactly K a stray bunch
-#: of rows takes the place of a cluster.
+#: Cuts are computed from K to K plus this many eigenvectors. With only K, a small group of
+#: outliers can take the place of a cluster.
 MORE_EIGENVECTORS = 3
-#: Weight of the neighbours beside that of a row's own label; Zhou et al. (2004), section 3.
+#: Weight alpha of the neighbours relative to a row's own label; Zhou et al. (2004), section 3.
 SPREAD = 0.99
 
 
@@ -51,30 +52,30 @@ def graph_clusters(
     Parameters
     ----------
     X : array of shape (n, D)
-        Finite; distances are in its units, so scale features first where these differ. Beyond
-        50 features distances are along the first 50 principal axes.
+        Finite rows. Distances are in the units of X, so scale features of different units first.
+        With more than 50 features, distances are computed in the first 50 principal components.
     n_components : int
-        K, how many clusters.
+        K, the number of clusters.
     component : int array of shape (n,), optional
-        The cluster a row is known to belong to, 0 to K - 1; -1 where it is not known. With
-        rows known of every cluster, these spread along the graph; else they say which of the
-        clusters found is which.
+        The known cluster of each row, 0 to K - 1, or -1 if it is not known. If rows of every
+        cluster are known, these labels spread along the graph. Otherwise they only number the
+        clusters that the graph gives.
     weight : array of shape (n,), optional
-        How much each row counts where clusters are balanced.
+        Weight of each row in the k-means step of the spectral clustering.
     random_state : int, RandomState or None, default=None
 
     Returns
     -------
     array of shape (n,)
-        0 to K - 1; -1 where the graph says nothing: rows that no label reaches, and beyond
-        50,000 rows those that were not drawn.
+        The cluster of each row, 0 to K - 1. It is -1 for rows that no label reaches and, with
+        more than 50,000 rows, for rows that were not drawn.
 
     Notes
     -----
-    Source of the spectral clusters: Ng, Jordan & Weiss, "On spectral clustering" (2002). They
-    are made from K, K + 1, ... eigenvectors, and those of the smallest normalised cut kept
-    (Shi & Malik, "Normalized cuts and image segmentation", 2000). Source of the spreading: Zhou
-    et al., "Learning with local and global consistency" (2004).
+    Source of the spectral clustering: Ng, Jordan & Weiss, "On spectral clustering" (2002).
+    Clusters are computed from K, K + 1, ... eigenvectors, and those of the smallest normalised
+    cut are kept (Shi & Malik, "Normalized cuts and image segmentation", 2000). Source of the
+    spreading: Zhou et al., "Learning with local and global consistency" (2004).
     """
     random = check_random_state(random_state)
     known = np.full(len(X), -1) if component is None else np.asarray(component)
@@ -95,7 +96,7 @@ def graph_clusters(
 
 
 def _drawn(known: IntArray, random: np.random.RandomState) -> IntArray:
-    """Rows of the graph: all, or `MAX_ROWS` of them, the known ones first."""
+    """Indices of the rows in the graph: all, or `MAX_ROWS`, with preference for known rows."""
     if len(known) <= MAX_ROWS:
         return np.arange(len(known))
     order = random.permutation(len(known))
@@ -104,7 +105,7 @@ def _drawn(known: IntArray, random: np.random.RandomState) -> IntArray:
 
 
 def _neighbour_graph(X: Array, random: np.random.RandomState) -> csr_array:
-    """Symmetric adjacency of shape (n, n): 1 between rows near to each other, 1/2 one way."""
+    """Symmetric adjacency (n, n): 1 between mutual neighbours, 1/2 between one-way neighbours."""
     if min(X.shape) > PRINCIPAL_AXES:
         pca = PCA(PRINCIPAL_AXES, svd_solver="randomized", random_state=random)
         X = pca.fit_transform(X)
@@ -115,20 +116,20 @@ def _neighbour_graph(X: Array, random: np.random.RandomState) -> csr_array:
 
 
 def _smoothing(graph: csr_array) -> csr_array:
-    """The adjacency divided by the roots of both rows' degrees: eigenvalues of at most 1."""
+    """The normalised adjacency D^-1/2 A D^-1/2, whose eigenvalues are at most 1."""
     root = diags_array(1 / np.sqrt(graph.sum(axis=1)))
     return csr_array(root @ graph @ root)
 
 
 def _spread(graph: csr_array, known: IntArray, n_components: int) -> IntArray:
-    """The label that most of what reaches a row comes from; -1 where none does."""
+    """The label with the largest spread value at each row, or -1 if no label reaches it."""
     n = len(known)
     system = diags_array(np.ones(n)) - SPREAD * _smoothing(graph)
     reach = np.zeros((n, n_components))
     for c in range(n_components):
-        source = (known == c) / np.sum(known == c)  # classes count alike, however many labels
+        source = (known == c) / np.sum(known == c)  # equal total weight for each class
         reach[:, c], _ = cg(system, source, rtol=1e-8, atol=0.0, maxiter=2000)
-    # Where no label is in reach the solver gives zeros.
+    # The solver gives zeros for rows that no label reaches.
     found: IntArray = np.where(reach.max(axis=1) > 0, reach.argmax(axis=1), -1)
     return found
 
@@ -136,7 +137,7 @@ def _spread(graph: csr_array, known: IntArray, n_components: int) -> IntArray:
 def _cut(
     graph: csr_array, n_components: int, weight: Array, random: np.random.RandomState
 ) -> IntArray:
-    """Spectral clusters of the smallest normalised cut."""
+    """The spectral clusters with the smallest normalised cut: shape (n,)."""
     vectors = _eigenvectors(_smoothing(graph), n_components + MORE_EIGENVECTORS)
     seed = int(random.randint(np.iinfo(np.int32).max))
     best, smallest = np.zeros(len(vectors), dtype=np.int64), np.inf
@@ -152,10 +153,11 @@ def _cut(
 
 
 def _eigenvectors(smoothing: csr_array, n_vectors: int) -> Array:
-    """Those of the largest eigenvalues, (n, n_vectors), or of all where there are fewer.
+    """Eigenvectors of the largest eigenvalues: (n, n_vectors), or fewer columns if n is smaller.
 
-    Each connected part has its own: over all parts at once the eigenvalue 1 would come as
-    often as there are parts, of which the Lanczos iteration sees one.
+    They are computed for each connected part of the graph. In the whole graph the eigenvalue 1
+    has the multiplicity of the number of parts, and the Lanczos iteration would find only one of
+    its eigenvectors.
     """
     n_parts, part = connected_components(smoothing, directed=False)
     values, columns = [], []
@@ -179,7 +181,7 @@ def _eigenvectors(smoothing: csr_array, n_vectors: int) -> Array:
 
 
 def _normalised_cut(graph: csr_array, cluster: IntArray, n_components: int) -> float:
-    """Sum over clusters of the share of their edges that leave them."""
+    """Sum over clusters of the share of edge weight that leaves the cluster."""
     n = len(cluster)
     member = csr_array(coo_array((np.ones(n), (np.arange(n), cluster)), shape=(n, n_components)))
     between = (member.T @ graph @ member).toarray()
@@ -188,7 +190,7 @@ def _normalised_cut(graph: csr_array, cluster: IntArray, n_components: int) -> f
 
 
 def _named_after(cluster: IntArray, known: IntArray, n_components: int) -> IntArray:
-    """Number the clusters so that as many known rows as can be are in their own."""
+    """Number the clusters so that as many known rows as possible are in their known cluster."""
     is_known = known >= 0
     shared = np.zeros((n_components, n_components))
     np.add.at(shared, (cluster[is_known], known[is_known]), 1)

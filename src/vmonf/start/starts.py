@@ -1,4 +1,4 @@
-"""What a start is: a cluster for each row, from which the components begin."""
+"""The definition of a start, which gives each row an initial cluster."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: From rows in standardised units, K and a seed to the cluster of each row: 0 to K - 1, or -1
-#: where the start leaves it open. Shape (n,).
+#: A function of rows in standardised units, K and a seed. It returns the cluster of each row, 0 to
+#: K - 1, or -1 if the start gives none: shape (n,).
 ClusterRows: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray]"
 
 
 @dataclass(frozen=True)
 class Start:
-    """A way to put rows in clusters before anything is trained.
+    """A method that gives rows their initial clusters.
 
     Attributes
     ----------
     cluster : callable
-        ``cluster(rows, n_components, seed)`` gives the cluster of each row; see `ClusterRows`.
-        It is asked only where neither labels nor given clusters say where every component is,
-        unless it is asked once.
+        ``cluster(rows, n_components, seed)`` returns the cluster of each row; see `ClusterRows`.
+        Unless `once` is set, it is called only if no row has a label or a given cluster.
     once : bool
-        Whether it is asked once for all rows of a fit, the held-out rows too, because it costs
-        more than all that follows. Otherwise it is asked for the training rows of each restart,
-        and in each fold of the cross-validation.
+        Whether `cluster` is called once for all rows of a fit, including held-out rows, because
+        it is expensive. Otherwise it is called for the training rows of each restart, and in each
+        fold of the cross-validation.
     pretrain_epochs : int
-        How many epochs of pretraining on its clusters ``pretrain_epochs="auto"`` means.
+        Number of epochs of pretraining on the clusters if ``pretrain_epochs="auto"``.
     informed : bool
-        False for the paper's start: there are no clusters, every component is the Gaussian of
-        all rows, and the networks of the flows are drawn at random.
+        False for the paper's start, which has no clusters. Every component is then the Gaussian
+        of all rows, and the networks of the flows are drawn at random.
     centres : array of shape (K, D) or None
         Centres that the user gave, in standardised units.
     """
@@ -52,7 +51,7 @@ class Start:
 
 
 def largest_to_largest(cluster: IntArray, weight: Array, component_weights: Array) -> IntArray:
-    """Number clusters so that the largest is the component of the largest weight; -1 stays."""
+    """Number clusters (n,) so that larger clusters have larger component weights; -1 stays."""
     inside = cluster >= 0
     n_components = len(component_weights)
     sizes = np.bincount(cluster[inside], weights=weight[inside], minlength=n_components)

@@ -1,4 +1,4 @@
-"""Training of a model: the objective, the schedules, the loop. Knows nothing of files."""
+"""Training of a model: the objective, the schedules and the loop. It uses no files."""
 
 from vmonf.training.loop import Epoch, TrainingError, TrainingLoop, TrainingResult
 from vmonf.training.objective import BOUNDS, Objective, bound_objective

@@ -1,4 +1,4 @@
-"""The training loop: batches, optimiser, schedules, early stopping, best weights."""
+"""The training loop: optimiser steps, schedules, early stopping and the choice of the weights."""
 
 import math
 import time
@@ -18,12 +18,12 @@ from vmonf.training.schedules import Plateau, TemperatureSchedule
 from vmonf.training.specification import Training
 from vmonf.training.watcher import Watcher
 
-#: How often a training that meets a value that is not a number goes back to its best
-#: weights, at a tenth of the learning rate, before it gives up.
+#: After a value that is not a number, a training returns to its best weights and continues at a
+#: tenth of the learning rate. It does so at most this many times, and then fails.
 MAX_RECOVERIES = 3
 
 
-#: The plain numbers of a training's state.
+#: The parts of the state of a training that are plain numbers.
 _COUNTERS = (
     "n_steps",
     "best_score",
@@ -35,29 +35,31 @@ _COUNTERS = (
 
 
 class TrainingError(RuntimeError):
-    """Training met values that are not numbers, and could not recover."""
+    """Training met values that are not numbers and did not recover."""
 
 
 @dataclass
 class Epoch:
-    """The record of an epoch; a history is a list of these.
+    """The record of an epoch. A history is a list of these.
 
     Attributes
     ----------
     epoch : int
-        From 1; pretraining's epochs are not counted.
+        Number of the epoch, from 1. Epochs of pretraining are not counted.
     elbo : float
-        Mean over held-out rows (over training rows, where none are held out), in nats.
+        Mean ELBO of the held-out rows, or of the training rows if none are held out, in nats.
     log_likelihood : float
         Mean exact log p(x) of the same rows, in nats.
     gap : float
-        log_likelihood - elbo: how far q is from the responsibilities, in nats.
+        log_likelihood - elbo, the mean divergence of q from the responsibilities, in nats.
     training_objective : float
-        Mean of the objective over the epoch's batches, in nats.
-    temperature, learning_rate, seconds : float
-        In use during the epoch; seconds since training began.
+        Mean of the objective over the batches of the epoch, in nats.
+    temperature, learning_rate : float
+        Values used in the epoch.
+    seconds : float
+        Time since the training began.
     component_use : list of float
-        Mean of q(c|x) over the rows scored: how much each component is used.
+        Mean of q(c|x) over the same rows, for each component.
     """
 
     epoch: int
@@ -79,13 +81,14 @@ class TrainingResult:
     ----------
     history : list of Epoch
     best_epoch : int
-        The epoch whose weights the model has; 0 is the start.
+        The epoch whose weights the model has. 0 stands for the initial weights.
     converged : bool
-        Whether it stopped because `patience` epochs brought no better held-out log-likelihood.
+        Whether training stopped after `patience` epochs without a better held-out
+        log-likelihood.
     interrupted : bool
-        Whether Ctrl-C stopped it.
+        Whether Ctrl-C stopped the training.
     recoveries : int
-        How often it went back to its best weights because of values that were not numbers.
+        How many times training met values that are not numbers.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -96,28 +99,29 @@ class TrainingResult:
 
 
 class TrainingLoop:
-    """One training of one model. Everything that changes while it runs stands in `__init__`.
+    """One training of one model. `__init__` sets every attribute that changes during the training.
 
     Parameters
     ----------
     model : MixtureModel
-        Trained in place.
+        The model, which is trained in place.
     rows : Rows
-        To train on.
+        The training rows.
     held_out : Rows or None
-        To score after each epoch; without them the rows themselves are scored, and neither
-        early stopping nor best weights are used.
+        Rows that are scored after each epoch. With None the training rows are scored, there is
+        no early stopping, and the last weights are kept.
     objective : Objective
     training : Training
     max_epochs : int
     temperature : TemperatureSchedule
-        Of the posterior. Nothing is kept as best, and nothing stops, before it has ended.
+        Temperature of the posterior. With held-out rows, no epoch's weights are kept and training
+        does not stop until the decay has ended.
     generator : torch.Generator
         Draws the batches.
     pretraining : Rows, optional
-        Rows whose labelled ones are trained on before the first epoch: `rows`, unless given.
+        Rows for pretraining, which uses only the labelled ones. None uses `rows`.
     pretrain_epochs : int
-        How many epochs that takes.
+        Number of epochs of pretraining, before the first epoch.
     watchers : sequence of Watcher
     """
 
@@ -160,14 +164,14 @@ class TrainingLoop:
         self.result = TrainingResult()
 
     def run(self) -> TrainingResult:
-        """Train until done, and leave the model with the best weights.
+        """Train to the end, and set the model to the best weights.
 
-        A training whose state was loaded goes on from there.
+        If a state was loaded, training continues from it.
 
         Raises
         ------
         TrainingError
-            If the objective is not a number again and again; the model then has the best
+            If training repeatedly meets values that are not numbers. The model then has the best
             weights so far.
         """
         try:
@@ -197,12 +201,12 @@ class TrainingLoop:
         return self.result
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """All that `load_state` needs to go on after an epoch as if nothing had come between.
+        """The state after an epoch, from which `load_state` continues the training exactly.
 
         Returns
         -------
         document : dict
-            What JSON can hold.
+            Values that JSON can hold.
         tensors : dict of str to Tensor
         """
         document = {name: getattr(self, name) for name in _COUNTERS}
@@ -219,7 +223,7 @@ class TrainingLoop:
         return document, tensors
 
     def load_state(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Go back to what `state` gave of a training of the same model, rows and settings."""
+        """Restore a `state` of a training with the same model, rows and settings."""
         for name in _COUNTERS:
             setattr(self, name, document[name])
         self.plateau.learning_rate = document["learning_rate"]
@@ -241,7 +245,7 @@ class TrainingLoop:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _epoch(self, epoch: int, began: float) -> Epoch | None:
-        """One pass over the rows; None if it had to be undone."""
+        """Train for one epoch and score the model. Returns None if the epoch was undone."""
         temperature = self.temperature(epoch - 1)
         learning_rate = self._learning_rate(epoch)
         for group in self.optimizer.param_groups:
@@ -270,7 +274,7 @@ class TrainingLoop:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Let the model have what is scored and kept: averaged weights, this temperature."""
+        """Give the model the averaged weights and the current temperature, which are scored."""
         live = [p.detach().clone() for p in self.parameters]
         temperature = float(self.model.temperature)
         self._load(self.average)
@@ -282,7 +286,7 @@ class TrainingLoop:
             self.model.temperature.fill_(temperature)
 
     def _pass(self, rows: Rows[Tensor], temperature: float) -> float:
-        """One optimiser step a batch; the mean objective."""
+        """One optimiser step for each batch. Returns the mean objective, in nats."""
         batch_size = self.training.batch_size
         total = torch.zeros((), dtype=torch.float64, device=rows.x.device)
         for batch in rows.batches(batch_size, self.generator):
@@ -290,7 +294,7 @@ class TrainingLoop:
         return float(total) / rows.n_batches(batch_size)
 
     def _step(self, batch: Rows[Tensor], temperature: float) -> Tensor:
-        """One step of the optimiser, up the objective of a batch; its value."""
+        """One optimiser step that increases the objective of a batch. Returns its value."""
         value, terms = self.objective(self.model, batch, temperature, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         (-value).backward()
@@ -304,7 +308,7 @@ class TrainingLoop:
         return value.detach()
 
     def _begin(self) -> None:
-        """Score the start, then pretrain."""
+        """Score the initial weights, then pretrain."""
         score = -math.inf
         if self.held_out is not None:
             _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
@@ -355,8 +359,8 @@ class TrainingLoop:
         self.result.recoveries += 1
         if self.result.recoveries > MAX_RECOVERIES:
             raise TrainingError(
-                f"Training met values that are not numbers {self.result.recoveries} times and "
-                f"gave up: {error} Try a smaller learning_rate or fewer n_components."
+                f"Training met values that are not numbers {self.result.recoveries} times "
+                f"({error}): try a smaller learning_rate or fewer n_components."
             ) from error
         self.plateau.learning_rate *= 0.1
         self._restore()
@@ -364,8 +368,8 @@ class TrainingLoop:
         self._restart_average()
 
     def _new_optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        # Decay draws the networks' weights, and so each flow, to the identity. Where a component
-        # is, and how wide, is left alone.
+        # Weight decay moves each flow towards the identity. It does not act on biases or on the
+        # means and covariances of the components.
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         decayed = [p for name, p in named if name.endswith(".weight")]
         others = [p for name, p in named if not name.endswith(".weight")]
@@ -396,7 +400,7 @@ class TrainingLoop:
 def summarise(
     model: MixtureModel, rows: Rows[Tensor], temperature: float
 ) -> tuple[float, float, list[float]]:
-    """Weighted means over rows: ELBO, log-likelihood and each component's use."""
+    """Weighted means over rows of the ELBO, log p(x) (both in nats) and q(c|x) of each c."""
     sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
     for index in torch.arange(rows.n_rows, device=rows.x.device).split(model.rows_at_once):
         part = rows.take(index)
@@ -408,7 +412,7 @@ def summarise(
 
 
 def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a kind and a dot, under the rest of their names."""
+    """The tensors whose names begin with `kind` and a dot, with this prefix removed."""
     return {
         name.removeprefix(f"{kind}."): value
         for name, value in tensors.items()
@@ -417,7 +421,7 @@ def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def _describe_non_finite(terms: Terms | SparseTerms, x: Tensor) -> str:
-    """Name the component of the first bad value, and show its row; or say that it is q."""
+    """Describe the first value that is not finite: its component and row, or the posterior."""
     bad = terms.non_finite()
     if bad:
         row, component, bad_value = min(bad, key=lambda entry: entry[:2])
@@ -425,8 +429,8 @@ def _describe_non_finite(terms: Terms | SparseTerms, x: Tensor) -> str:
         more = ", ..." if x.shape[1] > 6 else ""
         return (
             f"component {component} gave log p(x, c) = {bad_value} for "
-            f"the row [{values}{more}], one of {len(bad)} such values in the batch."
+            f"the row [{values}{more}], one of {len(bad)} such values in the batch"
         )
     if not torch.isfinite(terms.log_posterior).all():
-        return "the posterior network gave values that are not numbers."
-    return "the gradient was not a number."
+        return "the posterior network gave values that are not numbers"
+    return "the gradient was not a number"

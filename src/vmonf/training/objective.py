@@ -1,4 +1,4 @@
-"""What training maximises: a sum of terms of each row, in nats."""
+"""The objective of the training: a sum of terms for each row, in nats."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vmonf.rows import Rows
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A batch of B rows as the model sees it: what a term of the objective may use.
+    """A batch of B rows and its evaluation by the model, from which the terms are computed.
 
     Attributes
     ----------
     model : MixtureModel
-        For terms that evaluate further rows, such as perturbed ones.
+        The model, for terms that evaluate further rows, such as perturbed rows.
     batch : Rows
     terms : Terms or SparseTerms
-        log p(x, c) and log q(c given x) of the batch's rows.
+        log p(x, c) and log q(c given x) of the rows of the batch, in nats.
     temperature : float
-        Of the posterior.
+        Temperature of the posterior.
     generator : torch.Generator
-        For terms that draw random numbers; on the CPU.
+        Generator for terms that draw random numbers, on the CPU.
     """
 
     model: MixtureModel
@@ -48,20 +48,21 @@ class Term(ABC):
     Attributes
     ----------
     takes_sparse_terms : bool
-        Whether it can be computed, or estimated without bias, from a few components a row.
+        Whether the term can be computed, or estimated without bias, from a few components for
+        each row.
     """
 
     takes_sparse_terms = True
 
     @abstractmethod
     def __call__(self, evaluation: Evaluation) -> Tensor:
-        """What each row contributes, in nats: shape (B,)."""
+        """The contribution of each row, in nats: shape (B,)."""
 
 
 class Elbo(Term):
     """sum_c q(c|x) [log p(x, c) - log q(c|x)] of each row without a label.
 
-    Source: Pires & Figueiredo (2020), equation 6. An estimate without bias, of sparse terms.
+    With sparse terms it is an unbiased estimate. Source: Pires & Figueiredo (2020), equation 6.
     """
 
     def __call__(self, evaluation: Evaluation) -> Tensor:
@@ -72,8 +73,8 @@ class Elbo(Term):
 class Marginal(Term):
     """log p(x) + sum_c r(c|x) log q(c|x) of each row without a label.
 
-    The responsibilities r are held fixed: the flows follow the exact likelihood, and q follows
-    the flows.
+    No gradient passes through the responsibilities r. The flows therefore maximise the exact
+    log-likelihood, and q is fitted to r.
     """
 
     takes_sparse_terms = False
@@ -82,7 +83,10 @@ class Marginal(Term):
         """See `Term.__call__`."""
         terms = evaluation.terms
         if isinstance(terms, SparseTerms):
-            raise TypeError("The marginal objective takes every component of every row.")
+            raise TypeError(
+                "The marginal objective needs every component of every row: use "
+                "components_per_row=None."
+            )
         responsibilities = terms.log_responsibilities.detach().exp()
         value = terms.log_prob + (responsibilities * terms.log_posterior).sum(dim=-1)
         return _of_unlabelled(value, evaluation)
@@ -101,20 +105,20 @@ class Labels(Term):
         return (terms.joint_with(label) + log_posterior).where(component >= 0, 0.0)
 
 
-#: What `objective` of `FlowMixture` may name.
+#: The names that the parameter `objective` of `FlowMixture` accepts.
 BOUNDS: dict[str, Term] = {"elbo": Elbo(), "marginal": Marginal()}
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A sum of terms, to be maximised. It evaluates the model on a batch as its terms need it.
+    """A sum of terms, which the training maximises.
 
     Attributes
     ----------
     terms : tuple of Term
     components_per_row : int or None
-        Evaluate each row with at most this many of the components that q thinks likely and one
-        other, see `vmonf.model.sparse`; with every component, if None.
+        Each row is evaluated with at most this many of its likeliest components under q and with
+        one other; see `vmonf.model.sparse`. None evaluates each row with every component.
     """
 
     terms: tuple[Term, ...]
@@ -134,7 +138,7 @@ class Objective:
         value : Tensor
             Weighted mean over rows of the sum of the terms, in nats: a scalar.
         terms : Terms or SparseTerms
-            What it was computed from.
+            The log probabilities from which the value was computed.
         """
         n_likely = self.components_per_row
         evaluated: Terms | SparseTerms
@@ -153,7 +157,7 @@ class Objective:
 
 
 def bound_objective(bound: str, components_per_row: int | None = None) -> Objective:
-    """The objective of that name in `BOUNDS`, with the term of the labelled rows."""
+    """The objective with the given name in `BOUNDS`, plus the term of the labelled rows."""
     return Objective((BOUNDS[bound], Labels()), components_per_row)
 
 

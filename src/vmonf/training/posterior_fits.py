@@ -1,4 +1,4 @@
-"""Fits of the posterior network alone, before and after the flows are trained."""
+"""Fits of the posterior network with fixed flows, before and after the training."""
 
 import math
 
@@ -14,19 +14,19 @@ WARM_UP_LEARNING_RATE = 1e-2
 WARM_UP_ROWS = 16_384
 REFINEMENT_STEPS = 300
 REFINEMENT_LEARNING_RATE = 3e-3
-#: How many rows, and as many samples, the refinement sees.
+#: The refinement uses at most this many rows, and this many samples.
 REFINEMENT_ROWS = 4096
-#: Beyond this many features samples may be expensive: an autoregressive flow takes a pass of its
-#: network for each feature.
+#: There is no refinement with more features than this, since sampling may be slow: an
+#: autoregressive flow takes one network pass for each feature.
 REFINEMENT_MAX_FEATURES = 64
-#: A component this far below a row's best, in nats, has practically no responsibility. Deeper
-#: values carry no information, and their gradients would dominate the others.
+#: Lower bound of log p(x, c) relative to the largest of the row, in nats. The responsibilities of
+#: lower values are negligible, but their gradients would dominate the others.
 DEEPEST = 50.0
 BATCH_SIZE = 512
 
 
 def warm_up_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.Generator) -> None:
-    """Fit q to the responsibilities of fresh flows, and to the labels, by cross-entropy."""
+    """Fit q by cross-entropy to the responsibilities of the initial flows, and to the labels."""
     chosen = torch.randperm(rows.n_rows, generator=generator)[:WARM_UP_ROWS]
     seen = rows.take(chosen.to(rows.x.device))
     target = in_parts(model.log_responsibilities, seen.x, model.rows_at_once).exp()
@@ -46,10 +46,10 @@ def warm_up_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.
 
 
 def refine_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.Generator) -> None:
-    """Close the gap of q where rows were few: raise the ELBO of rows and of samples by q alone.
+    """Maximise the ELBO of rows and of samples of the model over q, with fixed flows.
 
-    The model's own samples never run out, so q is held to the responsibilities between and
-    beyond the rows too, where it would otherwise be overconfident. Nothing is done beyond
+    The samples fit q to the responsibilities also between and beyond the rows, where it would
+    otherwise be overconfident. Nothing is done with one component, or with more than
     `REFINEMENT_MAX_FEATURES` features.
     """
     if model.n_features > REFINEMENT_MAX_FEATURES or model.n_components == 1:
@@ -83,7 +83,7 @@ def refine_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.G
 
 
 def _half_and_half(n_first: int, n_all: int, generator: torch.Generator) -> Tensor:
-    """Indices of a batch, half below `n_first` and half from there to `n_all`."""
+    """Indices of a batch: half of them below `n_first`, and half from `n_first` to `n_all`."""
     half = (BATCH_SIZE // 2,)
     return torch.cat(
         [

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class TemperatureSchedule:
     """Exponential decay from `start` to `end` over `n_epochs`, then constant.
 
-    Divides the posterior's softmax input: a high temperature makes q uniform, so that
-    every component sees all rows. Source: Pires & Figueiredo (2020), section 3.
+    The temperature divides the posterior's softmax input. A high temperature makes q nearly
+    uniform, so that every component is fitted to all rows. Source: Pires & Figueiredo (2020),
+    section 3.
     """
 
     start: float
@@ -23,7 +24,7 @@ class TemperatureSchedule:
 
 
 class Plateau:
-    """The learning rate falls by `factor` each time `patience` epochs bring no better score."""
+    """Multiplies the learning rate by `factor` after `patience` epochs without a better score."""
 
     def __init__(self, learning_rate: float, patience: int, factor: float = 0.3) -> None:
         self.learning_rate = learning_rate

@@ -1,4 +1,4 @@
-"""How a mixture is trained: the settings that the optimiser and the loop need."""
+"""The settings of the optimiser and the training loop."""
 
 from __future__ import annotations
 
@@ -26,33 +26,34 @@ class Training(Specification):
         Adam's initial learning rate.
     learning_rate_schedule : {"plateau", "cosine", "constant"}
         "plateau" multiplies the learning rate by 0.3 after each half of `patience` epochs without
-        a better held-out log-likelihood; "cosine" lets it fall to zero along half a cosine over
+        a better held-out log-likelihood. "cosine" decreases it to zero along half a cosine over
         `max_epochs`.
     weight_decay : float
-        Of the networks' weights, decoupled from the gradient as in AdamW; 0 is Adam.
+        Decay of the weights of the networks, decoupled from the gradient as in AdamW. With 0 the
+        optimiser is Adam.
     gradient_clip : float
-        Largest norm of a step's gradient.
+        Largest norm of the gradient in a step.
     averaging : float
-        A moving average of the weights is scored and kept. At a step it keeps this share of
-        itself, less at the first steps; 0 stands for no average.
+        Decay of the exponential moving average of the weights, which is scored and kept. It is
+        smaller in the first steps. 0 turns averaging off.
     batch_size : int
-        Rows in a step.
+        Number of rows in a step.
     patience : int or None
-        Training stops after this many epochs without a better held-out log-likelihood; None for
-        never.
+        Training stops after this many epochs without a better held-out log-likelihood. With None
+        it does not stop early.
     pretrain_epochs : int or "auto"
-        Epochs on the labelled rows alone before all rows are used. Where the start gives each row
-        a cluster, clusters count as labels in these epochs. "auto" is 20 with ``init="graph"``,
-        whose clusters no Gaussians can represent, and otherwise 0.
+        Number of epochs on the labelled rows only, before all rows are used. If the start gives
+        each row a cluster, clusters count as labels in these epochs. "auto" is 20 with
+        ``init="graph"``, whose clusters Gaussians cannot represent, and otherwise 0.
     components_per_row : int, "auto" or None
-        With many components: each row of a step is evaluated with at most this many of the
-        components that the posterior thinks likely, and with one of the others drawn at random,
-        which estimates the ELBO without bias; see `vmonf.model.sparse`. None stands for all of
-        them. "auto" is 4 with more than 16 components and the ELBO, and otherwise None. Scores
-        are exact in each case.
+        Each row of a step is evaluated with at most this many of its likeliest components under
+        the posterior, and with one other component drawn at random. This saves time with many
+        components and estimates the ELBO without bias; see `vmonf.model.sparse`. None evaluates
+        every component. "auto" is 4 with more than 16 components and the ELBO, and otherwise
+        None. Scores are exact in each case.
     refine_posterior : bool
         Whether the posterior is fitted further at the end, with the flows held fixed, to rows and
-        to samples of the model. It is not beyond 64 features.
+        to samples of the model. With more than 64 features it is not.
     """
 
     learning_rate: float = 3e-3
@@ -67,7 +68,7 @@ class Training(Specification):
     refine_posterior: bool = True
 
     def check(self) -> None:
-        """Raise `ParameterError` if a value is refused."""
+        """Raise `ParameterError` if a value is not valid."""
         check_number("learning_rate", self.learning_rate, above=0)
         check_choice("learning_rate_schedule", self.learning_rate_schedule, SCHEDULES)
         check_number("weight_decay", self.weight_decay, at_least=0)

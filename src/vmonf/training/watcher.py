@@ -1,4 +1,4 @@
-"""What may watch a training from outside: a progress bar, a checkpoint, a user's function."""
+"""Watchers of a training: the base of the progress bar, checkpoints and users' functions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Is told how far a training is. Each method does nothing unless a subclass defines it."""
+    """Base of classes whose methods the training loop calls. Here each method does nothing."""
 
     def on_begin(self, loop: TrainingLoop) -> None:
-        """Before anything is trained; a state may be loaded here."""
+        """Called before anything is trained. A state may be loaded here."""
 
     def on_start(self, loop: TrainingLoop) -> None:
-        """After pretraining, before the first epoch; not where a state was loaded."""
+        """Called after pretraining and before the first epoch, but not if a state was loaded."""
 
     def on_epoch(self, loop: TrainingLoop) -> None:
-        """After each epoch; its record is the last in ``loop.result.history``."""
+        """Called after each epoch, whose record is the last in ``loop.result.history``."""
 
     def on_end(self, loop: TrainingLoop) -> None:
-        """After the last epoch, or when the training was stopped by an error."""
+        """Called after the last epoch, or when an error or Ctrl-C stopped the training."""

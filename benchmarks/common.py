@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turn, results files, tables in a page."""
+"""Helpers that the benchmarks share: timing, memory, results files and command-line options."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def parse_arguments(
     *,
     add: Callable[[argparse.ArgumentParser], object] = lambda _: None,
 ) -> argparse.Namespace:
-    """Options that every benchmark has, and what `add` adds; threads are set as asked for.
+    """Parse the common options and those that `add` adds, and set the number of threads.
 
-    Where there is something to run, the process keeps to as many cores as threads, so that
-    libraries which count cores by themselves are held to the same number.
+    Unless only the page is written, the process is restricted to as many cores as threads, because
+    some libraries choose their number of threads from the number of cores.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,8 +46,8 @@ def parse_arguments(
     parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--quick", action="store_true", help="a short run of the same")
-    parser.add_argument("--write-page", action="store_true", help="run nothing; write the table")
+    parser.add_argument("--quick", action="store_true", help="do a short run")
+    parser.add_argument("--write-page", action="store_true", help="only write the table")
     parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     add(parser)
@@ -62,7 +62,7 @@ def parse_arguments(
 
 
 def seconds_of(call: Callable[[], object], n_calls: int = 1) -> float:
-    """Mean time of a call over a few."""
+    """Return the mean time of a call over `n_calls` calls, in seconds."""
     began = time.perf_counter()
     for _ in range(n_calls):
         call()
@@ -72,10 +72,11 @@ def seconds_of(call: Callable[[], object], n_calls: int = 1) -> float:
 def time_in_turn(
     calls: Mapping[str, Callable[[], object]], repeats: int, least_seconds: float = 0.2
 ) -> dict[str, list[float]]:
-    """Seconds a call takes: every repeat times each once, so that all meet the same machine.
+    """Return the seconds of each call in each repeat.
 
-    Each is called once or twice first to warm up, and then as often within a repeat as
-    fills `least_seconds`.
+    A repeat times all calls one after the other, so that changes in the machine's load affect all
+    of them. Each call is first made twice to warm up. In a repeat it is made as often as is needed
+    to fill `least_seconds`.
     """
     n_calls = {}
     for name, call in calls.items():
@@ -89,21 +90,22 @@ def time_in_turn(
 
 
 def spread(times: Sequence[float]) -> dict[str, float]:
-    """Median and range, in seconds."""
+    """Return the median and the range, in seconds."""
     return {"median": median(times), "low": min(times), "high": max(times)}
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> float:
-    """Median over the repeats of one time over the other."""
+    """Return the median over the repeats of the ratio of two times."""
     return median(a / b for a, b in zip(of, to, strict=True))
 
 
 def in_fresh_process(
     arguments: argparse.Namespace, point: Mapping[str, object]
 ) -> dict[str, float]:
-    """Run this script in a process of its own, for one point; what it printed last.
+    """Run this script in its own process for one point, and return the result.
 
-    The process finds the point in `arguments.point`, and answers by `print(json.dumps(...))`.
+    The process reads the point from `arguments.point` and prints the result as JSON on its last
+    line.
     """
     command = [sys.executable, sys.argv[0], f"--threads={arguments.threads}"]
     output = subprocess.run(
@@ -114,8 +116,8 @@ def in_fresh_process(
 
 
 def peak_memory(call: Callable[[], object]) -> float:
-    """By how many MiB a call raises the largest resident set of this process."""
-    # Linux then forgets an earlier peak, which may hide this one.
+    """Return by how many MiB a call raises the largest resident set of this process."""
+    # This makes Linux forget an earlier peak, which could hide that of the call.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     before = _largest_resident_set()
@@ -124,7 +126,8 @@ def peak_memory(call: Callable[[], object]) -> float:
 
 
 def _largest_resident_set() -> float:
-    """In MiB. On Linux not by `getrusage`, which counts what the parent held before the fork."""
+    """Return the largest resident set of this process, in MiB."""
+    # On Linux, `getrusage` would include the memory of the parent process before the fork.
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -135,9 +138,9 @@ def _largest_resident_set() -> float:
 
 @contextmanager
 def watched(owner: type, name: str, most: float = math.inf) -> Iterator[list[tuple[float, float]]]:
-    """When each call of a method began and ended, by `time.perf_counter`.
+    """Record when each call of a method began and ended, by `time.perf_counter`.
 
-    Call number `most` ends with a Ctrl-C, by which a training ends early and in order.
+    Call number `most` raises KeyboardInterrupt, which ends a training early in the regular way.
     """
     method = getattr(owner, name)
     calls: list[tuple[float, float]] = []
@@ -159,22 +162,22 @@ def watched(owner: type, name: str, most: float = math.inf) -> Iterator[list[tup
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Slope of a line through the logarithms: 1 where values grow as sizes do."""
+    """Return the slope of a line through the logarithms; 1 means growth in proportion."""
     return linear_regression([math.log(x) for x in sizes], [math.log(y) for y in values]).slope
 
 
 def product_rate() -> Callable[[], object]:
-    """A call of `PRODUCT` multiply-adds: a large float32 matrix product."""
+    """Return a function that does `PRODUCT` multiply-adds: a large float32 matrix product."""
     a, b = torch.randn(2, 1024, 1024)
     return lambda: torch.mm(a, b)
 
 
-#: Multiply-adds in one call of what `product_rate` gives.
+#: Multiply-adds in one call of the function that `product_rate` returns.
 PRODUCT = 1024**3
 
 
 def write_results(arguments: argparse.Namespace, **results: object) -> None:
-    """Write the results file, with all that says where its figures come from."""
+    """Write the results file, with the command, commit, date, versions and machine."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -192,7 +195,7 @@ def write_results(arguments: argparse.Namespace, **results: object) -> None:
 
 
 def source(document: Mapping[str, object], name: str) -> str:
-    """The line above a table: where its figures come from."""
+    """Return the line above a table, which says where its values come from."""
     return (
         f"From `results/{name}.json`: `{document['command']}` at commit {document['commit']}, "
         f"{document['date']}, {document['machine']}."
@@ -200,12 +203,12 @@ def source(document: Mapping[str, object], name: str) -> str:
 
 
 def why_missing(document: Mapping[str, Any], library: str) -> str:
-    """What stands in a table where a library has no figure."""
+    """Return the text of a table's cell for which a library has no value."""
     return "not timed" if library in document["versions"] else "not installed"
 
 
 def _versions() -> dict[str, str]:
-    versions = {"vmonf": vmonf.__version__}  # which need not be installed
+    versions = {"vmonf": vmonf.__version__}  # vmonf need not be installed as a package
     for package in ("torch", "numpy", "scikit-learn", "zuko", "flowjax", "jax"):
         try:
             versions[package] = version(package)

@@ -1,15 +1,16 @@
-"""How a fit's time and memory grow with components K, rows N and features D.
+"""Growth of a fit's time and memory with the numbers of components K, rows N and features D.
 
     python benchmarks/growth.py [--threads N]
     python benchmarks/growth.py --write-page    # the page's table, from the results file
 
-One of the three is varied at a time, the others stay at the base point. Every point is a fit
-of `FlowMixture` in a process of its own, defaults but for the number of epochs. Apart are
-timed the start (Gaussian mixture with cross-validated shrinkage), the epochs (steps, and the
-scoring of the held-out rows) and all else (equal rows, scales, q before and after training,
-the judgement of the flows). Where an epoch has more than `MOST_STEPS` steps, training ends
-after so many, and the epoch is what they take times their number. Memory is the largest
-resident set during the fit, less what the process held before, which includes the table.
+One of the three is varied at a time, and the others stay at the base point. Every point is a fit
+of `FlowMixture` in its own process, with defaults except for the number of epochs. Three parts are
+timed separately: the start (Gaussian mixture with cross-validated shrinkage), the epochs (steps,
+and the scoring of the held-out rows) and the rest (equal rows, scales, q before and after training,
+the comparison of the flows with the start). If an epoch has more than `MOST_STEPS` steps, training
+ends after that number, and the time of the epoch is extrapolated from these steps. Memory is the
+largest resident set during the fit, minus the memory of the process before it, which includes the
+table.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ VALUES = {
 }
 QUICK_BASE = {"components": 2, "rows": 1_000, "features": 2}
 QUICK_VALUES = {"components": (2, 4)}
-#: Steps after which a training ends; more than an epoch of a million rows has.
+#: Number of steps after which a training ends; an epoch of a million rows has fewer.
 MOST_STEPS = 4_000
-#: Of fewer rows more than one epoch is timed.
+#: With fewer rows, more than one epoch is timed.
 FEW_ROWS = 20_000
 TITLES = {"components": "K", "rows": "N", "features": "D"}
-#: What grows, and how it is shown.
+#: Measured values, their column heads and formats.
 COLUMNS = {
     "start_seconds": ("start, s", "{:.3g}"),
     "step_milliseconds": ("step, ms", "{:.3g}"),
     "epoch_seconds": ("epoch, s", "{:.3g}"),
-    "other_seconds": ("all else, s", "{:.3g}"),
+    "other_seconds": ("rest, s", "{:.3g}"),
     "peak_mebibytes": ("peak, MiB", "{:.0f}"),
 }
 
 
 def clusters(rows: int, components: int, features: int) -> np.ndarray:
-    """Rows around as many centres as components, made in place."""
+    """Return rows around one centre for each component, made in place to save memory."""
     random = np.random.default_rng(0)
     centres = 4 * random.standard_normal((components, features))
     X = random.standard_normal((rows, features))
@@ -64,10 +65,10 @@ def clusters(rows: int, components: int, features: int) -> np.ndarray:
 
 
 def measure(components: int, rows: int, features: int) -> dict[str, float]:
-    """Time and memory of one fit, in this process."""
+    """Measure time and memory of one fit, in this process."""
     X = clusters(rows, components, features)
     mixture = FlowMixture(components, max_epochs=max(1, FEW_ROWS // rows), random_state=0)
-    FlowMixture(1, max_epochs=1).fit(X[:50])  # what libraries load late is then there
+    FlowMixture(1, max_epochs=1).fit(X[:50])  # loads what libraries load late
 
     def fit() -> None:
         with warnings.catch_warnings():
@@ -85,7 +86,7 @@ def measure(components: int, rows: int, features: int) -> dict[str, float]:
     (start,), (training,) = starts, trainings
     epochs = training[1] - steps[0][0]
     n_steps = len(steps) / max(1, mixture.n_epochs_)
-    if not mixture.n_epochs_:  # ended before its first epoch did
+    if not mixture.n_epochs_:  # training ended within its first epoch
         n_steps = rows * (1 - mixture.validation_fraction) // Training().batch_size
     return {
         "start_seconds": start[1] - start[0],
@@ -100,7 +101,7 @@ def measure(components: int, rows: int, features: int) -> dict[str, float]:
 
 
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """All points, each in a process of its own; the base point once."""
+    """Measure all points, each in its own process, and the base point only once."""
     base, values = (QUICK_BASE, QUICK_VALUES) if arguments.quick else (BASE, VALUES)
     runs: list[dict[str, Any]] = []
     for varied, sizes in values.items():
@@ -117,7 +118,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Return the lines between the page's marks."""
     lines = [common.source(document, "growth")]
     for varied, title in TITLES.items():
         runs = [run for run in document["runs"] if run["varied"] == varied]
@@ -140,7 +141,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
         ]
         lines.append("| log-log slope | " + " | ".join(slopes) + " |")
         lines.append("| slope of the last two | " + " | ".join(last) + " |")
-    lines += ["", f"\\* An epoch by its first {MOST_STEPS:,} steps."]
+    lines += ["", f"\\* The time of an epoch is extrapolated from its first {MOST_STEPS:,} steps."]
     return lines
 
 

@@ -1,11 +1,11 @@
-"""Many components: sparse evaluation beside dense.
+"""Many components: sparse evaluation compared with dense.
 
     python benchmarks/many_components.py [--out benchmarks/results/many_components.json]
 
-64 arcs in the plane, with as many components: the time of an epoch with all components at
-every row and with a few, beside an epoch of four components on the same rows; then where
-training ends, on fresh rows, and how many components are alive (used by more than a tenth of
-their even share of fresh rows).
+The data are 64 arcs in the plane, and there are 64 components. The time of an epoch is measured
+with all components at every row and with a few, and with four components in total. Then the final
+log-likelihood on fresh rows is measured, and the number of components that are alive: those with
+more than a tenth of an even share of the fresh rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_EPOCHS = 100
 
 
 def arcs(n_rows: int, seed: int) -> np.ndarray:
-    """Half circles of random direction on a grid, all of one size and of equal weight."""
+    """Draw half circles on a grid, of random direction, equal size and equal weight."""
     turns = np.random.default_rng(0).uniform(0, 2 * np.pi, N_ARCS)
     random = np.random.default_rng(seed)
     arc = random.integers(N_ARCS, size=n_rows)
@@ -38,12 +38,12 @@ def arcs(n_rows: int, seed: int) -> np.ndarray:
 
 
 def seconds_per_epoch(mixture: FlowMixture) -> list[float]:
-    """From the history, without the first epoch, which starts with the warm-up of q."""
+    """Return the times of the epochs after the first, which includes the warm-up of q."""
     return np.diff(mixture.history_["seconds"]).tolist()
 
 
 def epochs(n_rows: int, n_epochs: int) -> dict[str, object]:
-    """Time of an epoch."""
+    """Measure the time of an epoch."""
     X = arcs(n_rows, seed=1)
     times = {}
     for name, n_components, per_row in (
@@ -65,7 +65,7 @@ def epochs(n_rows: int, n_epochs: int) -> dict[str, object]:
 
 
 def quality(n_rows: int, n_test: int, max_epochs: int, seed: int) -> list[dict[str, object]]:
-    """Where training ends."""
+    """Measure the final log-likelihood, ELBO and number of components that are alive."""
     X, X_test = arcs(n_rows, seed=1 + seed), arcs(n_test, seed=1000 + seed)
     runs = []
     for name, per_row in SETTINGS.items():
@@ -99,14 +99,14 @@ def quality(n_rows: int, n_test: int, max_epochs: int, seed: int) -> list[dict[s
 
 
 def table(document: dict) -> list[str]:
-    """The page's lines."""
+    """Return the lines of the page."""
     timing = document["epochs"]
     lines = [
         common.source(document, "many_components"),
         "",
         f"An epoch of {timing['rows']:,} rows:",
         "",
-        "| components | seconds | over four components |",
+        "| components | seconds | ratio to four components |",
         "|---|---:|---:|",
     ]
     for name, spread in timing["seconds_per_epoch"].items():
@@ -114,7 +114,7 @@ def table(document: dict) -> list[str]:
         lines.append(f"| {name} | {spread['median']:.2f} | {ratio:.1f} |")
     lines += [
         "",
-        "Where training ends, nats per fresh row:",
+        "Final log-likelihood, nats per fresh row, dense and sparse:",
         "",
         "| seed | dense | sparse | difference | alive | seconds |",
         "|---:|---:|---:|---:|---:|---:|",

@@ -1,9 +1,9 @@
-"""The same mixture with other libraries, as their users write it.
+"""The same mixture in other libraries, as their users would write it.
 
-Each peer is K flows, a posterior network q, the ELBO with uniform weights, and Adam. A step
+Each peer has K flows, a posterior network q, the ELBO with uniform weights, and Adam. A step
 is forward, backward and update; rows are float32 arrays. Layers, hidden widths and bins are
-those of the `Architecture`; what still differs is each library's own, and stands in `notes`.
-Libraries are imported where a peer is built: one that is not installed is an ImportError then.
+those of the `Architecture`; `notes` lists the remaining differences. A library is imported when
+its peer is built, which raises ImportError if the library is not installed.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Architecture:
 class Peer(ABC):
     """A mixture that can be trained step by step."""
 
-    #: What differs from ours.
+    #: The differences from ours.
     notes: str
-    #: What is imported when one is built.
+    #: The modules that are imported when a peer is built.
     modules: tuple[str, ...]
     n_parameters: int
 
@@ -51,11 +51,11 @@ class Peer(ABC):
 
     @abstractmethod
     def rows(self, X: np.ndarray) -> Any:
-        """Rows as the library wants them; they are indexed by numpy arrays."""
+        """Convert rows to the library's type, which numpy arrays can index."""
 
     @abstractmethod
     def step(self, x: Any, temperature: float = 1.0) -> None:
-        """One step of training, complete on return; the temperature divides q's logits."""
+        """Train for one step, complete on return; the temperature divides q's logits."""
 
     @abstractmethod
     def log_joint(self, x: Any) -> np.ndarray:
@@ -63,7 +63,7 @@ class Peer(ABC):
 
     @abstractmethod
     def clusters(self, x: Any) -> np.ndarray:
-        """The component q holds for likeliest: shape (B,)."""
+        """Most probable component under q: shape (B,)."""
 
     def log_likelihood(self, x: Any) -> float:
         """Mean log p(x)."""
@@ -71,9 +71,9 @@ class Peer(ABC):
 
 
 class TorchPeer(Peer):
-    """What is the same for every torch library: posterior, ELBO and optimiser.
+    """A peer in torch: posterior, ELBO and optimiser.
 
-    Subclasses build their flows and give their densities.
+    Subclasses build the flows and compute their densities.
     """
 
     modules = ("zuko",)
@@ -94,18 +94,18 @@ class TorchPeer(Peer):
 
     @abstractmethod
     def build_flows(self) -> list[Tensor]:
-        """Build the flows; their parameters."""
+        """Build the flows and return their parameters."""
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x given c): shape (B, K)."""
 
     def rows(self, X: np.ndarray) -> Tensor:
-        """Rows as a float32 tensor."""
+        """Convert rows to a float32 tensor."""
         return torch.from_numpy(X).float()
 
     def step(self, x: Tensor, temperature: float = 1.0) -> None:
-        """One step of Adam on the ELBO."""
+        """Do one step of Adam on the ELBO."""
         self.optimizer.zero_grad(set_to_none=True)
         log_q = (self.posterior(x) / temperature).log_softmax(dim=-1)
         elbo = (log_q.exp() * (self._log_joint(x) - log_q)).sum(dim=-1)
@@ -119,7 +119,7 @@ class TorchPeer(Peer):
 
     @torch.no_grad()
     def clusters(self, x: Tensor) -> np.ndarray:
-        """The component q holds for likeliest: shape (B,)."""
+        """Most probable component under q: shape (B,)."""
         return self.posterior(x).argmax(dim=-1).numpy()
 
     def _log_joint(self, x: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class ZukoLoop(TorchPeer):
     )
 
     def build_flows(self) -> list[Tensor]:
-        """K flows in a list."""
+        """Build K flows in a list."""
         self.flows = nn.ModuleList(
             _zuko_flow(self.architecture) for _ in range(self.architecture.components)
         )
@@ -148,16 +148,16 @@ class ZukoLoop(TorchPeer):
 
 
 class ZukoStacked(TorchPeer):
-    """The same flows by `torch.func`: stacked parameters and `vmap`."""
+    """The same flows with `torch.func`: stacked parameters and `vmap`."""
 
     notes = "the same flows"
 
     def build_flow(self) -> nn.Module:
-        """One of the flows."""
+        """Build one of the flows."""
         return _zuko_flow(self.architecture)
 
     def build_flows(self) -> list[Tensor]:
-        """One flow without values, and the values of K."""
+        """Build one flow without values, and stack the values of K flows."""
         flows = [_Density(self.build_flow()) for _ in range(self.architecture.components)]
         self.values, self.buffers = torch.func.stack_module_state(flows)
         self.empty = deepcopy(flows[0]).to("meta")
@@ -173,12 +173,12 @@ class ZukoStacked(TorchPeer):
 
 
 class ZukoStackedMasked(ZukoStacked):
-    """`ZukoStacked` with zuko's coupling in the form of masks, which `vmap` can take."""
+    """`ZukoStacked` with zuko's couplings as masked networks, which `vmap` supports."""
 
     notes = "zuko's `passes=2`: coupling layers are masked networks, of up to twice the weights"
 
     def build_flow(self) -> nn.Module:
-        """One of the flows."""
+        """Build one of the flows."""
         if self.architecture.family == "maf":
             raise ValueError("maf is masked already")
         return _zuko_flow(self.architecture, masked=True)
@@ -210,7 +210,7 @@ def _zuko_flow(architecture: Architecture, *, masked: bool = False) -> nn.Module
 
 
 class Flowjax(Peer):
-    """K flows of flowjax by `equinox.filter_vmap`, the whole step compiled."""
+    """K flows of flowjax with `equinox.filter_vmap`; the whole step is compiled."""
 
     notes = (
         "no affine start; a random permutation after every layer; splines have trained "
@@ -226,10 +226,10 @@ class Flowjax(Peer):
         import paramax
 
         self._jnp = jnp
-        jax.clear_caches()  # what was compiled for another peer is not to be had for nothing
+        jax.clear_caches()  # so that no peer reuses what was compiled for another
         flow_key, posterior_key = jax.random.split(jax.random.key(seed))
         keys = jax.random.split(flow_key, architecture.components)
-        # Not under jit, which is faster: flowjax's constructors keep values of theirs.
+        # Not under jit, although it is faster, because flowjax's constructors store values.
         flows = eqx.filter_vmap(partial(_flowjax_flow, architecture))(keys)
         posterior = eqx.nn.MLP(
             architecture.features,
@@ -268,11 +268,11 @@ class Flowjax(Peer):
         self._wait = jax.block_until_ready
 
     def rows(self, X: np.ndarray) -> Any:
-        """Rows as a float32 array of jax."""
+        """Convert rows to a float32 array of jax."""
         return self._jnp.asarray(X, dtype=np.float32)
 
     def step(self, x: Any, temperature: float = 1.0) -> None:
-        """One step of Adam on the ELBO; the first compiles."""
+        """Do one step of Adam on the ELBO; the first step compiles."""
         rows = x, self._jnp.float32(temperature)
         stepped = self._step(rows, self._parameters, self._state)
         self._parameters, self._state = self._wait(stepped)
@@ -282,7 +282,7 @@ class Flowjax(Peer):
         return np.asarray(self._terms(self._parameters, x)[0], dtype=np.float64)
 
     def clusters(self, x: Any) -> np.ndarray:
-        """The component q holds for likeliest: shape (B,)."""
+        """Most probable component under q: shape (B,)."""
         return np.asarray(self._terms(self._parameters, x)[1]).argmax(axis=1)
 
 
@@ -294,7 +294,7 @@ def _flowjax_flow(architecture: Architecture, key: Any) -> Any:
     make = masked_autoregressive_flow if architecture.family == "maf" else coupling_flow
     spline = None
     if architecture.family == "nsf":
-        # One bin more than inner knots.
+        # A spline has one more bin than inner knots.
         spline = RationalQuadraticSpline(knots=N_BINS - 1, interval=BOUND)
     return make(
         key,
@@ -306,7 +306,7 @@ def _flowjax_flow(architecture: Architecture, key: Any) -> Any:
     )
 
 
-#: A peer by its architecture, learning rate and seed.
+#: The peers by name; each is built from an architecture, a learning rate and a seed.
 PEERS: dict[str, type[Peer]] = {
     "zuko_loop": ZukoLoop,
     "zuko_vmap": ZukoStacked,

@@ -3,10 +3,10 @@
     python benchmarks/quality.py [--out benchmarks/results/quality.json] [--seeds N]
     python benchmarks/quality.py --write-readme      # the README's tables, from the results file
 
-For the pinwheel: cluster accuracy and log-likelihood beside the true density's. For iris,
-wine, breast cancer and digits: log-likelihood beside scikit-learn's GaussianMixture with
-each of its covariance types and the same number of components, on the table as it is and
-standardised. All defaults, one thread.
+For the pinwheel, cluster accuracy and log-likelihood are compared with those of the true density.
+For iris, wine, breast cancer and digits, the log-likelihood is compared with that of scikit-learn's
+GaussianMixture with each of its covariance types and the same number of components, on the raw and
+on the standardised table. All fits use the defaults and one thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LOADERS = {
 
 
 def pinwheel(seed: int) -> dict[str, object]:
-    """Fit 5 x 512 rows; score 5 x 2,000 fresh ones."""
+    """Fit 5 x 512 rows, and score 5 x 2,000 fresh ones."""
     wheel = Pinwheel()
     X, _ = wheel.sample(512, random_state=seed)
     X_test, labels = wheel.sample(2000, random_state=10_000 + seed)
@@ -65,7 +65,7 @@ def pinwheel(seed: int) -> dict[str, object]:
 
 
 def load_table(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three quarters of a table's rows to train on, the other rows, and their labels."""
+    """Return three quarters of a table's rows for training, the other rows, and their labels."""
     X, y = LOADERS[name](return_X_y=True)
     X = X[:, np.ptp(X, axis=0) > 0]
     if name == "digits":  # whole numbers: uniform noise makes them continuous
@@ -77,13 +77,13 @@ def load_table(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def gaussian_mixtures(
     X: np.ndarray, X_test: np.ndarray, n_components: int, seed: int
 ) -> dict[str, float]:
-    """Held-out log-likelihood of scikit-learn's mixtures of each type."""
+    """Return the held-out log-likelihood of scikit-learn's mixtures of each type."""
     gaussian = {}
     mean, deviation = X.mean(axis=0), X.std(axis=0)
     for covariance_type in COVARIANCE_TYPES:
         mixture = GaussianMixture(n_components, covariance_type=covariance_type, random_state=seed)
         gaussian[covariance_type] = float(mixture.fit(X).score(X_test))
-        # Its regularisation is absolute, so that units matter to it: with standardised ones too.
+        # Its regularisation is absolute and so depends on the units; hence both variants.
         mixture.fit((X - mean) / deviation)
         gaussian[f"{covariance_type}, standardised"] = float(
             mixture.score((X_test - mean) / deviation) - np.log(deviation).sum()
@@ -92,7 +92,7 @@ def gaussian_mixtures(
 
 
 def table(name: str, seed: int) -> dict[str, object]:
-    """Fit three quarters of a table; score the rest, beside eight Gaussian mixtures."""
+    """Fit three quarters of a table, and score the rest with ours and eight Gaussian mixtures."""
     X, X_test, labels = load_table(name, seed)
     n_components = len(np.unique(labels))
     gaussian = gaussian_mixtures(X, X_test, n_components, seed)
@@ -115,7 +115,7 @@ def table(name: str, seed: int) -> dict[str, object]:
 
 
 def write_readme(document: dict, readme: Path) -> None:
-    """Put the tables between the README's marks."""
+    """Write the tables between the README's marks."""
     runs = document["runs"]
     wheels = [run for run in runs if run["data"] == "pinwheel"]
     behind = [run["true_log_likelihood"] - run["log_likelihood"] for run in wheels]
@@ -124,7 +124,7 @@ def write_readme(document: dict, readme: Path) -> None:
     versions = document["versions"]
     lines = [
         f"Defaults, {document['machine']}, torch {versions['torch']}, scikit-learn "
-        f"{versions['scikit-learn']}; held-out rows, nats per row. Made by `make quality` "
+        f"{versions['scikit-learn']}; held-out rows, nats per row. Written by `make quality` "
         f"(results in `benchmarks/results/quality.json`).",
         "",
         f"Pinwheel, 2,560 rows, {len(wheels)} seeds: cluster accuracy {min(accuracy):.3f} to "
@@ -148,7 +148,7 @@ def write_readme(document: dict, readme: Path) -> None:
     lines += [
         "",
         "The best Gaussian mixture is the best of scikit-learn's four covariance types with the "
-        "same number of components, on the table as it is and standardised, chosen on the "
+        "same number of components, on the raw and on the standardised table, chosen on the "
         "held-out rows themselves.",
     ]
     write_between_marks(readme, "quality", lines)
@@ -158,9 +158,9 @@ def main() -> None:
     """Run, print, and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
-    parser.add_argument("--seeds", type=int, default=10, help="of the pinwheel; tables have 3")
+    parser.add_argument("--seeds", type=int, default=10, help="for a table, at most 3")
     parser.add_argument("--only", help="one data set by name")
-    parser.add_argument("--write-readme", action="store_true", help="run nothing; write tables")
+    parser.add_argument("--write-readme", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
     if arguments.write_readme:
         write_readme(json.loads(arguments.out.read_text()), Path("README.md"))

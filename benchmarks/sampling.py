@@ -1,14 +1,14 @@
-"""Sampling: samples per second against K, and memory against their number and K.
+"""Sampling: samples per second against K, and memory against the number of samples and K.
 
     python benchmarks/sampling.py [--threads N]
     python benchmarks/sampling.py --write-page    # the page's table, from the results file
 
-Fresh models, whose flows are the identity by their weights, and as much work as any others.
-Beside them a Python loop over as many flows of zuko, each asked for its number of samples,
-and flowjax's `VmapMixture`, compiled, which takes a copy of one component's parameters for
-each sample; these two are timed for few K, and compilation is not counted. Memory is the
-largest resident set during the call, less what the process held before, flowjax's with what
-compiling takes; each figure comes from a process of its own.
+Our models are fresh: their flows are the identity, but cost the same as trained ones. They are
+compared with a Python loop over the same number of zuko's flows, each of which draws its share of
+the samples, and with flowjax's `VmapMixture`, compiled, which copies one component's parameters for
+each sample. These two are timed for few K, without compilation. Memory is the largest resident set
+during the call, minus the memory of the process before it; flowjax's includes compilation. Each
+value of memory comes from its own process.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from vmonf.model import MixtureModel, PosteriorMLP, build_model
 COMPONENTS = (1, 8, 32, 128)
 FEATURES = (2, 16)
 TIMED_SAMPLES = 50_000
-#: Where the others are timed.
+#: The numbers of components for which the other libraries are timed.
 ZUKO_COMPONENTS = (8, 128)
 FLOWJAX_COMPONENTS = (8,)
-#: Samples at once by flowjax: they need up to half a MiB each.
+#: Number of samples that flowjax draws at once; each needs up to half a MiB.
 FLOWJAX_SAMPLES = 2_000
 MEMORY_SAMPLES = (10_000, 100_000, 1_000_000)
 MEMORY_COMPONENTS = (2, 8, 32, 128)
@@ -47,7 +47,7 @@ CONTESTANTS = {"vmonf": "vmonf", "zuko loop": "zuko", "flowjax VmapMixture": "fl
 
 
 def our_model(architecture: Architecture) -> MixtureModel:
-    """A mixture as `FlowMixture` builds it, not trained."""
+    """Build a mixture as `FlowMixture` does, without training it."""
     components, features = architecture.components, architecture.features
     generator = torch.Generator().manual_seed(0)
     family = replace(
@@ -60,12 +60,12 @@ def our_model(architecture: Architecture) -> MixtureModel:
 
 
 def our_sampler(architecture: Architecture) -> Callable[[int], object]:
-    """Draws so many samples."""
+    """Return a function that draws a given number of samples."""
     return torch.no_grad()(our_model(architecture).sample)
 
 
 def zuko_sampler(architecture: Architecture) -> Callable[[int], object]:
-    """One flow after the other, each for the samples that fall to it."""
+    """Return a function that samples from one flow after the other."""
     if architecture.family == "nsf-ar":
         import zuko
 
@@ -92,7 +92,7 @@ def zuko_sampler(architecture: Architecture) -> Callable[[int], object]:
 
 
 def flowjax_sampler(architecture: Architecture) -> Callable[[int], object]:
-    """The mixture of flowjax, compiled at its first call."""
+    """Return a function that samples from flowjax's mixture, compiled at its first call."""
     import equinox as eqx
     import jax
     from flowjax.bijections import RationalQuadraticSpline
@@ -101,9 +101,9 @@ def flowjax_sampler(architecture: Architecture) -> Callable[[int], object]:
 
     is_autoregressive = architecture.family in ("maf", "nsf-ar")
     make = masked_autoregressive_flow if is_autoregressive else coupling_flow
-    spline = None  # which is affine
+    spline = None  # None is affine
     if architecture.family in ("nsf", "nsf-ar"):
-        # One bin more than inner knots.
+        # A spline has one more bin than inner knots.
         spline = RationalQuadraticSpline(knots=N_BINS - 1, interval=BOUND)
     build = partial(
         make,
@@ -121,7 +121,7 @@ def flowjax_sampler(architecture: Architecture) -> Callable[[int], object]:
 
 
 def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Samples per second of every contestant, for every family, D and K."""
+    """Measure the samples per second of every contestant, for every family, D and K."""
     points = list(product(FAMILIES, FEATURES, COMPONENTS))
     if arguments.quick:
         points = [("realnvp", 2, 8)]
@@ -153,14 +153,15 @@ def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def flowjax_rate(family: str, components: int, features: int) -> dict[str, float]:
-    """In this process, since the threads of jax slow down whatever else is timed in it."""
+    """Measure flowjax's samples per second, in a process where nothing else is timed."""
+    # The threads of jax would slow down other contestants in the same process.
     sample = flowjax_sampler(Architecture(family, components, features, layers=LAYERS))
     times = common.time_in_turn({"": partial(sample, FLOWJAX_SAMPLES)}, repeats=3, least_seconds=0)
     return {"flowjax VmapMixture": FLOWJAX_SAMPLES / common.spread(times[""])["median"]}
 
 
 def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peak memory against the number of samples, and against K, a process for each figure."""
+    """Measure peak memory against the number of samples and K, each value in its own process."""
     points = [
         *(("vmonf", f, 8, n) for f, n in product(("realnvp", "nsf"), MEMORY_SAMPLES)),
         *(("vmonf", "realnvp", components, 100_000) for components in MEMORY_COMPONENTS),
@@ -189,23 +190,23 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def measure_memory(
     contestant: str, family: str, components: int, n_samples: int
 ) -> dict[str, float]:
-    """Peak memory of one call, in this process."""
+    """Measure the peak memory of one call, in this process."""
     architecture = Architecture(family, components, MEMORY_FEATURES, layers=LAYERS)
     sample = (our_sampler if contestant == "vmonf" else flowjax_sampler)(architecture)
-    sample(16)  # what libraries load late is then there
+    sample(16)  # loads what libraries load late
     peak = common.peak_memory(lambda: sample(n_samples))
-    # Doubles, and the number of the component.
+    # The features are float64 and the component is int64.
     output = 8 * n_samples * (MEMORY_FEATURES + 1)
     return {"peak_mebibytes": peak, "output_mebibytes": output / 2**20}
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Return the lines between the page's marks."""
     rate_runs, memory_runs = document["rates"], document["memory"]
     lines = [
         common.source(document, "sampling"),
         "",
-        f"Samples per second, {TIMED_SAMPLES:,} at once ({FLOWJAX_SAMPLES:,} of flowjax):",
+        f"Samples per second, {TIMED_SAMPLES:,} at once ({FLOWJAX_SAMPLES:,} with flowjax):",
         "",
         f"| family | D | K | {' | '.join(CONTESTANTS)} |",
         "|---" * (3 + len(CONTESTANTS)) + "|",
@@ -222,7 +223,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
         )
     lines += [
         "",
-        f"Memory above what the process held before the call, D = {MEMORY_FEATURES}:",
+        f"Memory of the call, beyond that of the process before it, D = {MEMORY_FEATURES}:",
         "",
         "| library | family | K | samples | peak, MiB | output, MiB |",
         "|---|---|---|---|---|---|",

@@ -3,11 +3,12 @@
     python benchmarks/scoring.py [--threads N]
     python benchmarks/scoring.py --write-page    # the page's table, from the results file
 
-The density of a row (`score_samples`), its cluster by the network q (`predict`) and by the
-flows (`predict(method="exact")`), beside scikit-learn's `GaussianMixture` of as many
-components and full covariances, and beside a Python loop over as many flows of zuko, on the
-same rows. Memory is the largest resident set during the call, less what the process held
-before, the table included; each figure comes from a process of its own.
+The density of a row (`score_samples`), its cluster by the network q (`predict`) and its cluster by
+the flows (`predict(method="exact")`) are timed. They are compared with scikit-learn's
+`GaussianMixture` with the same number of components and full covariances, and with a Python loop
+over the same number of zuko's flows, on the same rows. Memory is the largest resident set during
+the call, minus the memory of the process before it, which includes the table. Each value of memory
+comes from its own process.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from vmonf.experiments.tables import write_between_marks
 from vmonf.flows import family_of
 
 FAMILIES = ("realnvp", "maf", "nsf")
-#: Rows that are timed, for each K.
+#: The number of rows that are timed, for each K.
 TIMED_ROWS = {5: 10_000, 50: 4_000}
 FEATURES = (2, 16)
 MEMORY_ROWS = (10_000, 100_000, 1_000_000)
@@ -48,12 +49,12 @@ PEERS = ("zuko loop", "GaussianMixture score_samples", "GaussianMixture predict"
 
 
 def rows_of(n_rows: int, n_features: int) -> np.ndarray:
-    """Standard normal rows: what they are makes no difference to the work."""
+    """Draw standard normal rows; the time does not depend on their values."""
     return np.random.default_rng(0).standard_normal((n_rows, n_features))
 
 
 def fitted(family: str, components: int, features: int) -> FlowMixture:
-    """Trained for an epoch on few rows: its weights are poor, and as many as any other's."""
+    """Train for one epoch on few rows, because the time does not depend on the weights' values."""
     mixture = FlowMixture(
         components, flow=family, max_epochs=1, validation_fraction=0, random_state=0
     )
@@ -61,7 +62,7 @@ def fitted(family: str, components: int, features: int) -> FlowMixture:
 
 
 def gaussian_calls(components: int, X: np.ndarray) -> dict[str, Callable[[], object]]:
-    """What scikit-learn's mixture does with the rows."""
+    """Return the calls of scikit-learn's mixture."""
     mixture = GaussianMixture(components, max_iter=2, init_params="random_from_data")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -73,7 +74,7 @@ def gaussian_calls(components: int, X: np.ndarray) -> dict[str, Callable[[], obj
 
 
 def zuko_calls(family: str, components: int, X: np.ndarray) -> dict[str, Callable[[], object]]:
-    """The density by a loop over zuko's flows, of as many layers as ours."""
+    """Return the call for the density by a loop over zuko's flows, with our number of layers."""
     if find_spec("zuko") is None:
         return {}
     layers = family_of("realnvp").n_layers
@@ -83,7 +84,7 @@ def zuko_calls(family: str, components: int, X: np.ndarray) -> dict[str, Callabl
 
 
 def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows per second of every contestant, for every K, D and family."""
+    """Measure the rows per second of every contestant, for every K, D and family."""
     sizes = [(5, 2)] if arguments.quick else list(product(TIMED_ROWS, FEATURES))
     families = FAMILIES[:1] if arguments.quick else FAMILIES
     runs = []
@@ -114,7 +115,7 @@ def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peak memory against the number of rows, a process for each figure."""
+    """Measure peak memory against the number of rows, each value in its own process."""
     points = [(5, 2, method, rows) for method, rows in product(METHODS, MEMORY_ROWS)]
     points += [(50, 16, "score_samples", rows) for rows in MEMORY_ROWS[:2]]
     if arguments.quick:
@@ -144,16 +145,16 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measure_memory(model: str, method: str, rows: int) -> dict[str, float]:
-    """Peak memory of one call, in this process."""
+    """Measure the peak memory of one call, in this process."""
     mixture = FlowMixture.load(model)
     X = rows_of(rows, mixture.n_features_in_)
-    METHODS[method](mixture, X[:16])  # what libraries load late is then there
+    METHODS[method](mixture, X[:16])  # loads what libraries load late
     peak = common.peak_memory(lambda: METHODS[method](mixture, X))
     return {"peak_mebibytes": peak, "input_and_output_mebibytes": (X.nbytes + 8 * rows) / 2**20}
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Return the lines between the page's marks."""
     rate_runs, memory_runs = document["rates"], document["memory"]
     names = [*METHODS, *PEERS]
     lines = [
@@ -177,7 +178,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
         )
     lines += [
         "",
-        "Memory above what the process held before the call, realnvp:",
+        "Memory of the call, beyond that of the process before it, realnvp:",
         "",
         "| call | K | D | rows | peak, MiB | input and output, MiB |",
         "|---|---|---|---|---|---|",

@@ -1,12 +1,12 @@
-"""How long until something happens: imports, the command's help, the first step of a fit.
+"""Start-up time: imports, the command's help, and the first step of a fit.
 
     python benchmarks/startup.py [--threads N]
     python benchmarks/startup.py --write-page    # the page's table, from the results file
 
-Each figure is of fresh processes, taken in turn. Commands are timed from outside, the start
-of Python included. The fit is timed from within, on the pinwheel's 1,000 rows of 2 features
-with K = 5 and defaults, from the call: until the objective of its first batch is known, and
-until it returns. It is the first call of its process, so that what libraries load late counts.
+Each time is measured in fresh processes, in turn. Commands are timed from outside, including the
+start of Python. The fit is timed from within, on 1,000 rows of the pinwheel with 2 features, K = 5
+and defaults: from the call until the objective of the first batch is known, and until the fit
+returns. It is the first call in its process, so that the time includes what libraries load late.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COMMANDS = {
     "import zuko": ("-c", "import zuko"),
     "import flowjax": ("-c", "import flowjax.flows"),
 }
-#: A quick run has no more of them than these.
+#: The commands of a quick run.
 QUICK = ("python, nothing imported", "import vmonf", "vmonf --help")
 PEERS = ("zuko", "flowjax")
 FIT = {
@@ -50,12 +50,12 @@ FIT = {
 
 
 def is_installed(command: Sequence[str]) -> bool:
-    """Whether the library that a command imports is there."""
+    """Return whether the library that a command imports is installed."""
     return all(find_spec(name) for name in PEERS if name in command[-1])
 
 
 def seconds_of_fit() -> dict[str, float]:
-    """A fit in this process."""
+    """Time a fit in this process."""
     X, _ = Pinwheel().sample(ROWS_A_COMPONENT, random_state=0)
     with common.watched(Objective, "__call__") as objectives:
         began = time.perf_counter()
@@ -65,7 +65,7 @@ def seconds_of_fit() -> dict[str, float]:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Seconds of everything, in turn."""
+    """Time all commands and the fit, in turn."""
     commands = {
         name: partial(
             subprocess.run, [sys.executable, *command], check=True, stdout=subprocess.DEVNULL
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Return the lines between the page's marks."""
     lines = [
         common.source(document, "startup"),
         "",

@@ -1,14 +1,15 @@
-"""Time of a training step: ours, other libraries on the same work, and the machine's floor.
+"""Time of a training step: ours, other libraries with the same work, and the machine's floor.
 
     python benchmarks/step.py [--sizes small|mnist|all] [--only realnvp|maf|nsf] [--threads N]
     python benchmarks/step.py --write-page      # the page's table, from the results file
 
 A step is forward, backward and Adam of a mixture of K flows with its posterior and the ELBO,
 on the same rows, with the same layers and widths; contestants are timed in turn. `ours` is
-that step, on as many threads as the others; `ours_full` is the step of a fit, on as many as a
-fit would give it, which also takes its batch by index from rows in double precision, clips the
-gradient and averages the weights. The floor is the time that the multiply-adds of the networks
-would take at the rate of the machine's own matrix product, measured in the same turns.
+that step, on the same number of threads as the others. `ours_full` is the step of a fit, on the
+number of threads that a fit chooses; it also takes its batch by index from rows in double
+precision, clips the gradient and averages the weights. The floor is the time that the multiply-adds
+of the networks would take at the rate of a large matrix product on this machine, measured in the
+same turns.
 """
 
 from __future__ import annotations
@@ -37,25 +38,25 @@ from vmonf.training import TemperatureSchedule, Training, TrainingLoop, bound_ob
 
 FAMILIES = ("realnvp", "maf", "nsf")
 LEARNING_RATE = 1e-4
-#: Repeats where a step takes a second or so.
+#: Number of repeats if a step takes about a second.
 LARGE_REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Size:
-    """Rows a batch, and the mixture; the family is filled in later."""
+    """The rows of a batch, and the mixture's architecture without its family."""
 
     rows: int
     architecture: Architecture
 
     @classmethod
     def of(cls, K: int, B: int, D: int, hidden: tuple[int, int] = (64, 64)) -> Size:
-        """K components, B rows a batch, D features."""
+        """Make a size of K components, B rows per batch and D features."""
         return cls(B, Architecture("", K, D, hidden=hidden))
 
     @property
     def is_large(self) -> bool:
-        """Whether it is of MNIST's size."""
+        """Whether the size is like MNIST's."""
         return self.architecture.features > 100
 
     def __str__(self) -> str:
@@ -74,7 +75,7 @@ SIZES = (
 
 
 def our_model(architecture: Architecture) -> MixtureModel:
-    """A fresh mixture of ours."""
+    """Build a fresh mixture of ours."""
     generator = torch.Generator().manual_seed(0)
     family = replace(
         family_of(architecture.family), n_layers=architecture.layers, hidden=architecture.hidden
@@ -90,7 +91,7 @@ def our_model(architecture: Architecture) -> MixtureModel:
 
 
 def our_step(model: MixtureModel, X: np.ndarray) -> Callable[[], None]:
-    """The step that the peers take too."""
+    """Return our step with the same work as the peers'."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
     objective = bound_objective("elbo")
@@ -107,7 +108,7 @@ def our_step(model: MixtureModel, X: np.ndarray) -> Callable[[], None]:
 
 
 def our_full_step(model: MixtureModel, X: np.ndarray) -> Callable[[], object]:
-    """The step of a fit: a pass of the training loop over one batch."""
+    """Return the step of a fit: a pass of the training loop over one batch."""
     rows = unlabelled_rows(torch.from_numpy(X))
     loop = TrainingLoop(
         model,
@@ -125,7 +126,7 @@ def our_full_step(model: MixtureModel, X: np.ndarray) -> Callable[[], object]:
 def on_threads_of_a_fit(
     step: Callable[[], object], model: MixtureModel, n_rows: int
 ) -> Callable[[], None]:
-    """The step on as many threads as `FlowMixture.fit` would give it."""
+    """Return the step on the number of threads that `FlowMixture.fit` would choose."""
     multiply_adds = n_rows * sum(p.numel() for p in model.parameters())
 
     def run() -> None:
@@ -136,7 +137,7 @@ def on_threads_of_a_fit(
 
 
 def network_weights(architecture: Architecture) -> tuple[int, int]:
-    """Weights of all networks that meet each row: all of them, and those not masked."""
+    """Count the weights by which each row is multiplied: all of them, and those not masked."""
     n_features, hidden = architecture.features, architecture.hidden
     widths = [n_features, *POSTERIOR_HIDDEN, architecture.components]
     posterior = sum(a * b for a, b in pairwise(widths))
@@ -159,7 +160,7 @@ def network_weights(architecture: Architecture) -> tuple[int, int]:
 
 
 def _unmasked_weights(n_features: int, hidden: Sequence[int]) -> int:
-    """Connections of an affine masked autoregressive network (MADE), degrees spread evenly."""
+    """Count the connections of an affine masked autoregressive network with even degrees."""
     features = np.arange(1, n_features + 1)
     below: np.ndarray = features
     n_weights = 0
@@ -171,12 +172,12 @@ def _unmasked_weights(n_features: int, hidden: Sequence[int]) -> int:
 
 
 def compare(family: str, size: Size, repeats: int) -> dict[str, Any]:
-    """Time every contestant in turn, on the same rows."""
+    """Time every contestant in turn on the same rows."""
     architecture = replace(size.architecture, family=family)
     X = np.random.default_rng(0).normal(size=(size.rows, architecture.features))
     calls: dict[str, Callable[[], object]] = {"product": common.product_rate()}
     n_parameters: dict[str, int] = {}
-    keep_freed_memory()  # as a fit does; the peers in this process have it too
+    keep_freed_memory()  # as in a fit; it applies to the peers in this process too
     for name, make in (("ours", our_step), ("ours_full", our_full_step)):
         model = our_model(architecture)
         n_parameters[name] = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -186,7 +187,7 @@ def compare(family: str, size: Size, repeats: int) -> dict[str, Any]:
     first_step: dict[str, float] = {}
     for name, build in PEERS.items():
         if size.is_large and name == "zuko_vmap_masked":
-            unavailable[name] = "not run: twice the weights where the weights are the work"
+            unavailable[name] = "not run: it has twice the weights, which dominate the time"
             continue
         try:
             peer = build(architecture, LEARNING_RATE)
@@ -197,7 +198,7 @@ def compare(family: str, size: Size, repeats: int) -> dict[str, Any]:
         except ImportError as error:
             unavailable[name] = f"not installed: {error}"
             continue
-        except Exception as error:  # whatever a peer cannot do is part of the result
+        except Exception as error:  # a peer's failure is part of the result
             unavailable[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             continue
         calls[name] = partial(peer.step, x)
@@ -205,7 +206,7 @@ def compare(family: str, size: Size, repeats: int) -> dict[str, Any]:
     times = common.time_in_turn(calls, repeats)
     rates = [common.PRODUCT / seconds for seconds in times.pop("product")]
     n_weights, n_unmasked = network_weights(architecture)
-    # Forward once; backward twice, to the inputs and to the weights.
+    # One product forward and two backward: for the inputs and for the weights.
     floors = [3 * n_weights * size.rows / rate for rate in rates]
     floors_unmasked = [3 * n_unmasked * size.rows / rate for rate in rates]
     return {
@@ -232,14 +233,14 @@ def compare(family: str, size: Size, repeats: int) -> dict[str, Any]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table, as Markdown."""
+    """Return the table as Markdown."""
     head = ("size", "flow", "ours", "in a fit", "zuko loop", "zuko vmap", "flowjax", "floor")
     lines = [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
     return lines + [table_row(run) for run in runs]
 
 
 def table_row(run: Mapping[str, Any]) -> str:
-    """Times in milliseconds with their ranges, and how often ours fits into each."""
+    """Return a row of the table: times in milliseconds, their ranges and their ratios to ours."""
     stacked = "zuko_vmap" if "zuko_vmap" in run["seconds"] else "zuko_vmap_masked"
     peers = [_peer_cell(run, name) for name in ("zuko_loop", stacked, "flowjax")]
     floor = f"{1e3 * run['floor_seconds']['median']:.1f} (ours {run['ours_over_floor']:.1f}x)"
@@ -261,14 +262,15 @@ def _peer_cell(run: Mapping[str, Any], name: str) -> str:
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Return the lines between the page's marks."""
     return [
         common.source(document, "step"),
         "",
-        "Milliseconds a step: median [range]; (x) is a peer's time over ours, or ours over the "
-        "floor; in a fit come the loop's other duties and its own choice of threads; * is "
-        "`zuko_vmap_masked`. Targets: zuko's loop at least 3x, "
-        "at MNIST's size 1.4x; flowjax at least 1.5x; at most 3x the floor, at MNIST's size 1.4x.",
+        "Milliseconds per step: median [range]. (x) is the ratio of a peer's time to ours, or of "
+        "ours to the floor. A step in a fit includes the other work of the training loop and uses "
+        "the fit's number of threads. * is `zuko_vmap_masked`. Targets: zuko's loop at least 3x, "
+        "at MNIST's size 1.4x; flowjax at least 1.5x; ours at most 3x the floor, at MNIST's size "
+        "1.4x.",
         "",
         *table(document["runs"]),
         "",
@@ -277,7 +279,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:
-    """What differs between the contestants, and what the table leaves out."""
+    """Return notes on the contestants' differences and on what the table omits."""
     runs = document["runs"]
     lines = [f"- `{name}`: {note}" for name, note in document["peers"].items()]
     reasons = {(name, why): None for run in runs for name, why in run["unavailable"].items()}
@@ -285,28 +287,28 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     compiled = [s["flowjax"] for run in runs if "flowjax" in (s := run["first_step_seconds"])]
     if compiled:
         lines.append(
-            f"- flowjax's first step, which compiles, takes {min(compiled):.1f} to "
+            f"- the first step of flowjax, which compiles, takes {min(compiled):.1f} to "
             f"{max(compiled):.1f} s and is not counted"
         )
     masked = [run for run in runs if run["network_weights_unmasked"] < run["network_weights"]]
     lines += [
         f"- {run['family']} at {run['size']}: "
         f"{run['network_weights_unmasked'] / run['network_weights']:.0%} of the weights are not "
-        f"masked; ours is {run['ours_over_floor_unmasked']:.1f}x the floor of those alone"
+        f"masked; ours is {run['ours_over_floor_unmasked']:.1f}x the floor of these weights"
         for run in masked
     ]
     return lines
 
 
 def parameter_counts(run: Mapping[str, Any]) -> str:
-    """How many parameters each contestant trains."""
+    """Return the number of parameters that each contestant trains."""
     counts = (f"{name} {number:,}" for name, number in run["n_parameters"].items())
     return f"{run['size']} {run['family']}, parameters: {', '.join(counts)}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark alone."""
-    parser.add_argument("--only", choices=FAMILIES, help="one family")
+    """Add the options of this benchmark."""
+    parser.add_argument("--only", choices=FAMILIES, help="run only this family")
     parser.add_argument("--sizes", choices=("small", "mnist", "all"), default="all")
 
 

@@ -1,16 +1,16 @@
-"""Seconds until a held-out quality is reached: ours, and other libraries with the paper's recipe.
+"""Seconds to reach a held-out quality: ours, and other libraries with the paper's recipe.
 
     python benchmarks/time_to_quality.py [--cap SECONDS] [--only pinwheel|digits] [--threads N]
     python benchmarks/time_to_quality.py --write-page   # the page's table, from the results file
 
 On the pinwheel the level is a log-likelihood within 0.10 nats of the true density's and a
-cluster accuracy of 0.98, on 10,000 fresh rows; on the digits it is the best held-out score of
+cluster accuracy of 0.98, on 10,000 fresh rows. On the digits it is the best held-out score of
 scikit-learn's eight Gaussian mixtures (see `quality.py`). Ours is `FlowMixture` with its
-defaults, and with the fewest epochs (1, 2, 4, ...) that reach the level; the time is that of
-the whole fit. The peers are the same architecture from a random
-start on standardised rows: Adam 1e-3, batches of 256, with a posterior whose temperature decays
-as in the paper, and with one that does not. Their time is that of training, compilation
-included and scoring excluded, until the test rows themselves are seen to reach the level.
+defaults, and with the fewest epochs (1, 2, 4, ...) that reach the level; its time is that of
+the whole fit. The peers have the same architecture, with a random start on standardised rows. They
+use Adam with learning rate 1e-3 and batches of 256, once with a posterior whose temperature decays
+as in the paper, and once without decay. Their time is that of training until the score on the test
+rows reaches the level; it includes compilation and excludes scoring.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ from vmonf.metrics import clustering_accuracy
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 256
-#: The temperature at the start, which decays to one over so many epochs. The paper gives the
-#: exponential form; of 3, 5 and 20 and of 20, 60 and 150 epochs these served the peers best.
+#: The initial temperature, which decays to one over `TEMPERATURE_EPOCHS` epochs. The exponential
+#: form is the paper's. Of temperatures 3, 5 and 20 and of 20, 60 and 150 epochs, these gave the
+#: peers their best results.
 TEMPERATURES = {"decay": 5.0, "no decay": 1.0}
 TEMPERATURE_EPOCHS = 60
-#: A peer is scored after the epoch that completes so many seconds of training.
+#: Seconds of training between two scores of a peer, rounded up to whole epochs.
 SECONDS_A_SCORE = 0.5
 CONTESTANTS = ("zuko_loop", "flowjax")
 
 
 @dataclass(frozen=True)
 class Task:
-    """Rows to fit, rows to score, and the level to reach there."""
+    """Rows to fit, rows to score, and the level to reach on them."""
 
     name: str
     seed: int
@@ -60,7 +61,7 @@ class Task:
 
     @classmethod
     def pinwheel(cls, seed: int) -> Task:
-        """5 x 512 rows, 5 x 2,000 fresh ones."""
+        """Make the task of the pinwheel: 5 x 512 rows to fit and 5 x 2,000 to score."""
         wheel = Pinwheel()
         X, _ = wheel.sample(512, random_state=seed)
         X_test, labels = wheel.sample(2000, random_state=10_000 + seed)
@@ -71,18 +72,18 @@ class Task:
 
     @classmethod
     def digits(cls, seed: int) -> Task:
-        """Three quarters of scikit-learn's digits, and the rest."""
+        """Make the task of scikit-learn's digits: three quarters to fit, and the rest to score."""
         X, X_test, labels = load_table("digits", seed)
         seconds, level = _best_gaussian(X, X_test, 10, seed)
         return cls("digits", seed, X, X_test, labels, level, 0.0, seconds, level)
 
     @property
     def n_components(self) -> int:
-        """As many as classes."""
+        """The number of components, which is the number of classes."""
         return len(np.unique(self.labels))
 
     def judge(self, log_likelihood: float, clusters: np.ndarray) -> dict[str, Any]:
-        """How far a score is above the level, and whether all of the level is reached."""
+        """Return how far a score is above the level, and whether the whole level is reached."""
         above = log_likelihood - self.log_likelihood
         accuracy = clustering_accuracy(self.labels, clusters)
         return {
@@ -95,14 +96,14 @@ class Task:
 def _best_gaussian(
     X: np.ndarray, X_test: np.ndarray, n_components: int, seed: int
 ) -> tuple[float, float]:
-    """Seconds for all eight of scikit-learn's mixtures, and the best held-out score."""
+    """Return the seconds for all eight of scikit-learn's mixtures and the best held-out score."""
     began = time.perf_counter()
     scores = gaussian_mixtures(X, X_test, n_components, seed)
     return time.perf_counter() - began, max(scores.values())
 
 
 def ours(task: Task) -> list[dict[str, Any]]:
-    """The fit with the defaults, and the shortest fit that reaches the level."""
+    """Time the fit with the defaults and the shortest fit that reaches the level."""
     whole = fit(task)
     shorter = (2**n for n in range(whole["epochs"].bit_length()))
     fits = (fit(task, max_epochs=n) for n in shorter)
@@ -118,7 +119,7 @@ def ours(task: Task) -> list[dict[str, Any]]:
 
 
 def fit(task: Task, **settings: int) -> dict[str, Any]:
-    """One fit of ours."""
+    """Time and score one fit of ours."""
     mixture = FlowMixture(task.n_components, random_state=task.seed, **settings)
     began = time.perf_counter()
     mixture.fit(task.X)
@@ -132,7 +133,7 @@ def fit(task: Task, **settings: int) -> dict[str, Any]:
 
 
 def theirs(task: Task, name: str, temperature: float, cap: float) -> dict[str, Any]:
-    """Train a peer for so many seconds; when it reached the level, and its best score."""
+    """Train a peer for `cap` seconds; return when it reached the level, and its best score."""
     mean, deviation = task.X.mean(axis=0), task.X.std(axis=0)
     defaults = RealNVP()
     architecture = Architecture(
@@ -171,7 +172,7 @@ def theirs(task: Task, name: str, temperature: float, cap: float) -> dict[str, A
 def train_epoch(
     peer: Peer, x: Any, n_rows: int, temperature: float, random: np.random.Generator
 ) -> None:
-    """Whole batches of the rows in random order; the rest has its turn in another epoch."""
+    """Train on whole batches of the rows in random order, without the remaining rows."""
     order = random.permutation(n_rows)
     for first in range(0, n_rows - BATCH_SIZE + 1, BATCH_SIZE):
         peer.step(x[order[first : first + BATCH_SIZE]], temperature)
@@ -180,10 +181,10 @@ def train_epoch(
 def run_task(
     task: Task, cap: float, temperatures: Mapping[str, float] = TEMPERATURES
 ) -> list[dict[str, Any]]:
-    """Every contestant on one task."""
+    """Run every contestant on one task."""
     runs = ours(task)
     for name in CONTESTANTS:
-        try:  # imports are no part of the time
+        try:  # imported here, so that the time excludes imports
             for module in PEERS[name].modules:
                 import_module(module)
         except ImportError as error:
@@ -214,7 +215,7 @@ HEAD = (
 
 
 def table_row(run: Mapping[str, Any]) -> str:
-    """One contestant on one task."""
+    """Return the row of the table for one contestant on one task."""
     cells = [run["data"], str(run["seed"]), run["contestant"], run["recipe"]]
     if "unavailable" in run:
         return f"| {' | '.join([*cells, 'not installed', '', ''])} |"
@@ -226,16 +227,16 @@ def table_row(run: Mapping[str, Any]) -> str:
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Return the lines between the page's marks."""
     return [
         common.source(document, "time_to_quality"),
         "",
         "The level: on the pinwheel, held-out log-likelihood within 0.10 nats of the true "
         "density's and accuracy 0.98; on the digits, the best of scikit-learn's eight Gaussian "
-        "mixtures. vmonf: a whole fit, which sees no test row; then the shortest that reaches the "
-        "level, of 1, 2, 4, ... epochs. Peers: training until the test rows are seen to reach the "
-        "level; beside it the best log-likelihood of the whole run on those rows, with the "
-        "accuracy then.",
+        "mixtures. vmonf: a whole fit, which does not use the test rows, and the shortest fit of "
+        "1, 2, 4, ... epochs that reaches the level. Peers: training until the score on the test "
+        "rows reaches the level. The last columns are the best log-likelihood of the whole run on "
+        "those rows, and the accuracy at that time.",
         "",
         HEAD,
         *map(table_row, document["runs"]),
@@ -243,8 +244,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark alone."""
-    parser.add_argument("--cap", type=float, default=15.0, help="seconds of a peer's training")
+    """Add the options of this benchmark."""
+    parser.add_argument("--cap", type=float, default=15.0, help="seconds to train a peer")
     parser.add_argument("--only", choices=("pinwheel", "digits"))
 
 

@@ -1,8 +1,8 @@
-"""Write docs/results.md, and the README's table of it, from the results files: `make results`.
+"""Write docs/results.md and the README's results table from the results files: `make results`.
 
     python docs/write_results.py
 
-The files in docs/results/ are those that `vmonf reproduce` wrote, one an experiment.
+`vmonf reproduce` wrote the files in docs/results/, one for each experiment.
 """
 
 import json
@@ -30,7 +30,7 @@ IMAGES = {
     ),
 }
 TITLES = {"pinwheel": "Pinwheel", "two-circles": "Two circles", "mnist": "MNIST, digits 0 to 4"}
-#: Of the README: what is measured, the experiment, our case, the paper's, and the figure.
+#: Rows of the README's table: title, experiment, our case, the paper's case, and measured value.
 README = (
     ("Pinwheel, no labels: accuracy", "pinwheel", "ours, deeper", "paper's settings", "accuracy"),
     (
@@ -66,15 +66,15 @@ README = (
 )
 HEAD = """# The paper's experiments, reproduced
 
-Written from `docs/results/` by `make results`; no number here is typed by hand. Each section names
-the command that ran, and the machine. Rows are fresh, log-likelihoods in nats per row; figures are
-means over seeds with the lowest and the highest in brackets. The paper says nothing of its
-temperatures: those of its settings here are ours, from 10 to 1 over the first half of the epochs.
+`make results` writes this page from `docs/results/`; no number is typed by hand. Each section gives
+the command and the machine. Results are on fresh rows, and log-likelihoods are in nats per row.
+Values are means over seeds, with the lowest and the highest in brackets. The paper does not give
+its temperatures: with its settings, ours are used, from 10 to 1 over the first half of the epochs.
 """
 
 
 def section(name: str) -> list[str]:
-    """A title, where it comes from, and the table."""
+    """Return the lines of an experiment's section."""
     document = read(name)
     versions = ", ".join(f"{package} {which}" for package, which in document["versions"].items())
     figures = FIGURES[name]
@@ -100,12 +100,12 @@ def section(name: str) -> list[str]:
 
 
 def contingency(document: dict[str, Any], case: str) -> list[str]:
-    """Digits against clusters, of both splits, of the first seed: shares of a digit's images."""
+    """Return a table of the shares of each digit's images in each cluster, for the first seed."""
     fit = document["fits"][f"{case}, seed 0"]
     n_clusters = len(fit["contingency"][0])
     both = zip(fit["train_contingency"], fit["contingency"], strict=True)
     lines = [
-        f"Where the images of each digit are, {case}, seed 0: training images and test images.",
+        f"Share of each digit's images in each cluster (training, test), {case}, seed 0:",
         "",
         "| digit | " + " | ".join(f"cluster {c}" for c in range(n_clusters)) + " |",
         "|---|" + "---:|" * n_clusters,
@@ -119,14 +119,15 @@ def contingency(document: dict[str, Any], case: str) -> list[str]:
 
 
 def epochs(document: dict[str, Any], case: str) -> list[str]:
-    """What training added to the start or took from it, of the first seed."""
+    """Return a table of the test results after each epoch, for the first seed."""
     fit = document["fits"][f"{case}, seed 0"]
     lines = [
-        f"Epoch by epoch on the test images, {case}, seed 0. The start's clusters have an accuracy "
-        f"of {fit['start_accuracy']:.3f} on the training images; epoch 0 is after pretraining on "
-        f"them; epoch {fit['best_epoch']} was kept, by the likelihood of held-out training images.",
+        f"Results on the test images after each epoch, {case}, seed 0. The start's clusters have "
+        f"an accuracy of {fit['start_accuracy']:.3f} on the training images. Epoch 0 is after "
+        f"pretraining on these clusters. Epoch {fit['best_epoch']} has the highest likelihood of "
+        "held-out training images and was kept.",
         "",
-        "| epoch | accuracy of q | of the exact responsibilities | log-likelihood |",
+        "| epoch | accuracy of q | accuracy, exact | log-likelihood |",
         "|---:|---:|---:|---:|",
     ]
     lines += [
@@ -138,11 +139,12 @@ def epochs(document: dict[str, Any], case: str) -> list[str]:
 
 
 def readme_table() -> list[str]:
-    """Ours beside the paper's settings, a row for each thing measured."""
+    """Return the table of results with our settings and with the paper's."""
     lines = [
-        "The paper's experiments on fresh rows or test images, with settings for each and with the "
-        "paper's, run here: mean [lowest, highest] over seeds, single where there is one. Written "
-        "by `make results`; all of it, and the figures: [docs/results.md](docs/results.md).",
+        "Results of the paper's experiments on fresh rows or test images, with our settings for "
+        "each and with the paper's, both run with vmonf: mean [lowest, highest] over seeds, or the "
+        "value of a single seed. Written by `make results`; all results and figures are in "
+        "[docs/results.md](docs/results.md).",
         "",
         "| | ours | the paper's settings |",
         "|---|---:|---:|",
@@ -156,7 +158,7 @@ def readme_table() -> list[str]:
 
 @cache
 def read(name: str) -> dict[str, Any]:
-    """The results file of an experiment."""
+    """Return the content of an experiment's results file."""
     document: dict[str, Any] = json.loads(
         (DOCS / "results" / f"{name}.json").read_text(encoding="utf-8")
     )
@@ -164,7 +166,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the page, and the table between the README's marks."""
+    """Write the page and the table in the README."""
     text = "\n".join([HEAD, *(line for name in FIGURES for line in section(name))])
     (DOCS / "results.md").write_text(text.rstrip() + "\n", encoding="utf-8")
     write_between_marks(DOCS.parent / "README.md", "results", readme_table())

@@ -1,4 +1,4 @@
-"""What the tests of the mathematical laws share: flows far from trivial, and an oracle."""
+"""Fixtures that the tests share: nontrivial flows and a reference implementation."""
 
 import bisect
 import math
@@ -18,14 +18,14 @@ from vmonf.flows.mixing import LUMixing, Permutation
 from vmonf.flows.networks import ComponentLinear, ComponentMLP
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer
 
-# The same examples every time; a shared machine may stall, so no deadline.
+# Tests use the same examples each time, and have no deadline because a shared machine may stall.
 settings.register_profile("vmonf", derandomize=True, deadline=None, database=None)
 settings.load_profile("vmonf")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Products summed in the same order every time, on a machine shared with others."""
+    """Use one thread, so that products are summed in the same order each time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -34,7 +34,7 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def seeds():
-    """No test sees what another left in the global random number generators."""
+    """Seed the global random number generators, so that tests do not affect each other."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -42,25 +42,25 @@ def seeds():
 
 @pytest.fixture(params=list(FAMILIES))
 def family(request):
-    """The name of every family in the table."""
+    """The name of each family."""
     return request.param
 
 
 @pytest.fixture(params=[1, 2, 7], ids="D={}".format)
 def n_features(request):
-    """D: alone, the smallest pair, and odd, so that a coupling cuts it unevenly."""
+    """D: one, the smallest pair, and an odd number, which a coupling splits unevenly."""
     return request.param
 
 
 @pytest.fixture(params=[1, 3], ids="K={}".format)
 def n_components(request):
-    """K: one flow, and some."""
+    """K: one flow, and several."""
     return request.param
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
 def dtype(request):
-    """Both precisions that flows are used in."""
+    """The two precisions that flows are used in."""
     return request.param
 
 
@@ -119,13 +119,13 @@ def well_conditioned_gaussians(
 
 
 def family_with(family: str, **settings):
-    """The family of that name in the table, with those of the settings that it has."""
+    """Return the family of a name, with those of the given settings that it has."""
     spec = family_of(family)
     own = spec.get_params()
     return type(spec)(**own | {name: settings[name] for name in settings if name in own})
 
 
-#: Sets the noise on networks whose layer has no bijection.
+#: Determines the noise on networks whose layer has no bijection.
 SPLINE = RationalQuadraticSpline()
 
 
@@ -141,11 +141,11 @@ def perturbed_flows(
     diagonal_whitening: bool = False,
     seed: int = 0,
 ) -> ComponentFlows:
-    """Flows as if trained: fresh ones are Gaussians, so noise goes on every parameter.
+    """Build flows like trained ones: fresh flows are Gaussians, so each parameter gets noise.
 
     The noise is small enough for the maps to be well-conditioned (tolerances are derived
-    from that), and large enough for them to be far from affine; there is a test of both.
-    All parameters of a bijection act on the same value, so many get less noise than few.
+    from that), and large enough for them to be far from affine; a test checks both. All
+    parameters of a bijection act on the same value, so they get less noise if there are many.
     """
     generator = torch.Generator().manual_seed(seed)
     flows = build_flows(
@@ -168,7 +168,7 @@ def perturbed_flows(
             for name, parameter in layer.named_parameters():
                 size = of_networks.get(id(parameter), 0.5 / math.sqrt(n_features))
                 if name.endswith("weight"):
-                    # An output gets noise of one size, however many units it sums over.
+                    # The noise of an output should not depend on the number of its inputs.
                     size /= math.sqrt(max(parameter.shape[1], 1))
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(size * noise)
@@ -181,7 +181,7 @@ def perturbed_flows(
 
 
 def apply_masks(flows: nn.Module) -> None:
-    """What masked weights rely on, after all of them were set: zeros where the mask is."""
+    """Set masked weights to zero, which the layers rely on."""
     for module in flows.modules():
         if isinstance(module, ComponentLinear):
             module.apply_mask()
@@ -197,7 +197,7 @@ def perturbed_model(
     learn_weights: bool = False,
     **options,
 ) -> MixtureModel:
-    """A mixture as if trained, in units of its own, of unequal weights."""
+    """Build a mixture like a trained one, with its own units and unequal weights."""
     generator = torch.Generator().manual_seed(100 + seed)
     units = torch.rand(2, n_features, generator=generator, dtype=torch.float64)
     network = PosteriorNetwork(n_features, n_components, (8,), generator=generator)
@@ -211,9 +211,9 @@ def perturbed_model(
 
 
 def batched_jacobian(function, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs, log-determinants and, by autograd, each row's Jacobian (K, B, D, D).
+    """Return outputs, log-determinants and, by autograd, each row's Jacobian (K, B, D, D).
 
-    Rows and components do not see each other (there is a test of that), so one backward
+    Rows and components are independent of each other (a test checks this), so one backward
     pass from the sum of an output feature gives that row of every Jacobian.
     """
     values = values.detach().clone().requires_grad_()
@@ -226,10 +226,10 @@ def batched_jacobian(function, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def quadrature(centre: Tensor, scale: Tensor, n_points: int, reach: float) -> tuple[Tensor, Tensor]:
-    """Points and weights that integrate smooth functions over all of R^D, D = 1 or 2.
+    """Return points and weights that integrate smooth functions over all of R^D, D = 1 or 2.
 
-    The trapezoidal rule in u, for x = centre + scale * sinh(u) and |u| < `reach`: fine in
-    the middle, and out to scale * sinh(reach), so that heavy tails are counted too.
+    This is the trapezoidal rule in u, for x = centre + scale * sinh(u) and |u| < `reach`. It is
+    fine in the middle and extends to scale * sinh(reach), so that it includes heavy tails.
     """
     u = torch.linspace(-reach, reach, n_points, dtype=torch.float64)
     weights = u.cosh() * (u[1] - u[0])
@@ -239,13 +239,13 @@ def quadrature(centre: Tensor, scale: Tensor, n_points: int, reach: float) -> tu
     return points, areas.prod(dim=-1)
 
 
-# The oracle: what the docstrings and the papers say, one component, one row and one feature
-# at a time, in Python floats and float64 vectors. It shares no line with vmonf: only which
-# layers there are, their settings and their masks are asked of the flows.
+# The reference implementation follows the docstrings and the papers for one component, one row
+# and one feature at a time, in Python floats and float64 vectors. It shares no code with vmonf,
+# and reads only the layers, their settings and their masks from the flows.
 
 
 def reference_log_prob(flows: ComponentFlows, component: int, row: np.ndarray) -> float:
-    """log p(row given component) in nats."""
+    """Return log p(row given component) in nats."""
     parameters = {
         name: values.double().numpy()[component]
         for name, values in flows.state_dict().items()
@@ -336,13 +336,13 @@ def _reference_bijection(
 ) -> tuple[float, float]:
     limit = math.log(1000)
     if isinstance(bijection, Affine):
-        # All shifts, then all log-scales.
+        # All shifts come first, then all log-scales.
         shift, raw = outputs[place], outputs[n_moved + place]
         log_scale = raw / (1 + abs(raw) / limit)
         return x * math.exp(log_scale) + shift, log_scale
     if not isinstance(bijection, RationalQuadraticSpline):
         pytest.skip(f"the reference in float64 has no formula for {type(bijection).__name__}")
-    # Widths, heights, interior slopes; of each in turn, those of all features.
+    # Widths, heights and interior slopes, each for all features.
     n_bins, bound = bijection.n_bins, bijection.bound
     own = outputs[place::n_moved]
     if abs(x) >= bound:
@@ -356,7 +356,7 @@ def _reference_bijection(
         knots.append(places)
     slopes = [1.0, *(math.exp(raw / (1 + abs(raw) / limit)) for raw in own[2 * n_bins :]), 1.0]
     k = min(bisect.bisect_right(knots[0], x) - 1, n_bins - 1)
-    # Durkan et al. (2019), equations 4 and 5, in their symbols.
+    # Equations 4 and 5 of Durkan et al. (2019), with their symbols.
     width, height = knots[0][k + 1] - knots[0][k], knots[1][k + 1] - knots[1][k]
     s, xi = height / width, (x - knots[0][k]) / width
     beta = s + (slopes[k + 1] + slopes[k] - 2 * s) * xi * (1 - xi)

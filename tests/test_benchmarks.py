@@ -1,4 +1,4 @@
-"""Every benchmark runs, says where its figures come from, and writes its table."""
+"""Tests that every benchmark runs, records the source of its values, and writes its table."""
 
 import json
 import math
@@ -18,12 +18,12 @@ SCRIPTS = sorted(
     for path in BENCHMARKS.glob("*.py")
     if "\ndef main(" in path.read_text() and path.stem != "quality"
 )
-#: What a reported number measures, by its name; all else may be in nats, and negative.
+#: Words in the names of values that must be positive; other values may be in nats and negative.
 POSITIVE = ("second", "mebibytes", "ratio", "median", "low", "high", "rows", "steps")
 
 
 def run(script, out):
-    """Run it as a user would, on one thread."""
+    """Run a script as a user would, on one thread."""
     return subprocess.run(
         [sys.executable, "-W", "error", script, "--quick", "--threads", "1", "--out", out],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -35,23 +35,23 @@ def run(script, out):
 
 
 def begin(script):
-    """What stands on a page above a table."""
+    """Return the mark on a page above a table."""
     return f"\n<!-- {script.stem}:begin -->\n"
 
 
 def end(script):
-    """What stands on a page below a table."""
+    """Return the mark on a page below a table."""
     return f"\n<!-- {script.stem}:end -->\n"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The short run of every script, each core busy with one at a time."""
+    """The short run of every script, with one script per core at a time."""
     folder = tmp_path_factory.mktemp("results")
     cores = list(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else [None]
 
     def keep_to_a_core():
-        # Of this thread alone, and of the processes that it starts.
+        # This applies only to this thread and the processes that it starts.
         if len(cores) > 1:
             os.sched_setaffinity(0, {cores.pop()})
 
@@ -64,7 +64,7 @@ def runs(tmp_path_factory):
 
 
 def numbers(value, name=""):
-    """All numbers in a document, each with the names that lead to it."""
+    """Yield all numbers in a document, each with its path of names."""
     if isinstance(value, dict):
         for key, entry in value.items():
             yield from numbers(entry, f"{name}.{key}")
@@ -103,4 +103,4 @@ def test_runs_and_writes_its_table(script, runs, tmp_path, monkeypatch):
     assert (head, tail) == ("before", "after\n")
     assert "an old table" not in table
     assert document["date"] in table
-    assert re.search(r"\n\|[-:|]+\|\n\|.*\d.*\|", table)  # a first row that has a number
+    assert re.search(r"\n\|[-:|]+\|\n\|.*\d.*\|", table)  # the first row has a number

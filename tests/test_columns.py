@@ -1,4 +1,4 @@
-"""Shift, scale and faults of columns."""
+"""Tests of the shift, scale and faults of columns."""
 
 import warnings
 

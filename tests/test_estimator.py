@@ -1,4 +1,4 @@
-"""What FlowMixture promises its users."""
+"""Tests of FlowMixture as documented."""
 
 import dataclasses
 import subprocess
@@ -29,7 +29,7 @@ QUICK = {
 
 
 def small(family):
-    """A family of that name, of few and narrow layers."""
+    """Return a family by name, with few and narrow layers."""
     return dataclasses.replace(FAMILIES[family], n_layers=2, hidden=(16,))
 
 
@@ -44,7 +44,7 @@ def fitted(blobs):
     return FlowMixture(3, random_state=0, **QUICK).fit(blobs[0])
 
 
-# ------------------------------------------------------------------ what a fit finds
+# ------------------------------------------------------------------ results of a fit
 
 
 def test_the_pinwheel_is_found_and_scored_close_to_the_truth():
@@ -92,7 +92,7 @@ def test_a_fit_is_watched_epoch_by_epoch(blobs):
     mixture = FlowMixture(3, random_state=0, validation_fraction=0, **QUICK)
     mixture.fit(X, watchers=[watch])
     assert [epoch for epoch, *_ in seen] == [0, 1, 2, 3] == [entries for *_, entries in seen]
-    # The rows are as they were scored after each epoch, by the same weights.
+    # The watcher sees the same weights as the score after each epoch.
     np.testing.assert_allclose(
         [score for _, score, *_ in seen[1:]], mixture.history_["log_likelihood"], rtol=1e-6
     )
@@ -154,7 +154,7 @@ def test_lu_mixing_fits():
     assert np.isfinite(mixture.score(X))
 
 
-# ------------------------------------------------------------------ the numbers agree
+# ------------------------------------------------------------------ consistency of results
 
 
 def test_the_numbers_hang_together(fitted, blobs):
@@ -284,7 +284,7 @@ def test_a_few_labels_name_the_clusters(blobs, objective):
 
 def test_string_labels_and_free_components(blobs):
     X, y = blobs
-    names = np.array(["left", "right", ""], dtype=object)[y]  # the third cluster is unknown
+    names = np.array(["left", "right", ""], dtype=object)[y]  # the third cluster has no labels
     mixture = FlowMixture(3, random_state=0, **QUICK).fit(X, names)
     assert mixture.classes_.tolist() == ["left", "right", "new_0"]
     predicted = mixture.predict(X)
@@ -300,7 +300,7 @@ def test_labels_separate_two_circles_that_nothing_else_can():
     X, y = circles.sample(512, random_state=0)
     partial = np.where(np.arange(len(y)) < 128, y, -1)
     X_test, labels = circles.sample(300, random_state=1)
-    # In its early epochs: to the end is the experiment's business.
+    # A few epochs are enough here; the experiment trains to the end.
     mixture = FlowMixture(2, flow="nsf-ar", max_epochs=40, random_state=0).fit(X, partial)
     assert (mixture.predict(X_test) == labels).mean() > 0.9
     alone = FlowMixture(2, flow="nsf-ar", max_epochs=3, random_state=0).fit(X)
@@ -345,7 +345,7 @@ def test_restarts_keep_the_best(blobs):
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_features_of_any_scale_keep_their_density(blobs, scale):
     X, _ = blobs
-    # The Gaussian mixture alone: rows of other bits would be held out, and others seen.
+    # No epochs: the held-out rows depend on the bits of the rows, so training would differ.
     settings = QUICK | {"max_epochs": 0}
     plain = FlowMixture(3, random_state=0, **settings).fit(X)
     factors = np.array([scale, 1.0])
@@ -360,7 +360,7 @@ def test_features_of_any_scale_keep_their_density(blobs, scale):
 
 def test_a_large_offset_costs_no_precision(blobs):
     X, _ = blobs
-    whole = np.round(X * 64) / 64  # so that adding the offset is exact
+    whole = np.round(X * 64) / 64  # makes adding the offset exact
     plain = FlowMixture(3, random_state=0, **QUICK).fit(whole)
     moved = FlowMixture(3, random_state=0, **QUICK).fit(whole + 2.0**40)
     np.testing.assert_allclose(
@@ -396,7 +396,7 @@ def test_initial_clusters_and_centres_are_taken(blobs):
     assert (by_clusters.predict(X[y == 2]) == 0).mean() > 0.99
 
 
-# ------------------------------------------------------------------ refusals
+# ------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
@@ -549,7 +549,7 @@ def test_a_fit_goes_on_for_more_epochs_from_its_checkpoint(blobs, tmp_path):
     assert longer.history_["elbo"][:3] == short.history_["elbo"]
     whole = FlowMixture(3, **QUICK | {"random_state": 0, "max_epochs": 6}).fit(X)
     np.testing.assert_array_equal(longer.score_samples(X), whole.score_samples(X))
-    # Where the schedule depends on the number of epochs, the start of it would have been another.
+    # A cosine schedule depends on the number of epochs, so the first epochs would have differed.
     cosine = settings | {"training": Training(learning_rate_schedule="cosine")}
     cosine["checkpoint"] = tmp_path / "cosine.checkpoint"
     FlowMixture(3, **cosine).fit(X)
@@ -588,7 +588,7 @@ def test_given_clusters_count_as_labels_in_pretraining(monkeypatch):
 
     monkeypatch.setattr(TrainingLoop, "_pass", watched)
     X, _y = make_blobs(200, centers=[[-1, 0], [1, 0]], random_state=0)
-    X = np.unique(X, axis=0)  # equal rows would be merged, and rows are ordered by content
+    X = np.unique(X, axis=0)  # a fit merges equal rows and orders rows by content
     clusters = np.where(X[:, 1] > 0, 1, 0)
     clusters[:50] = -1
     settings = QUICK | {"validation_fraction": 0, "max_epochs": 2, "random_state": 0}
@@ -610,7 +610,7 @@ def test_without_a_start_the_components_differ_by_chance_alone(blobs):
     log_prob = first.component_log_prob(X)
     assert not np.allclose(log_prob[:, 0], log_prob[:, 1])
     means = first.model_.flows.whitening.mean.detach().numpy()[:, 0]
-    np.testing.assert_allclose(means, 0, atol=0.1)  # of all rows, but for a few steps
+    np.testing.assert_allclose(means, 0, atol=0.1)  # the mean of all rows, up to a few steps
     assert mixture.history_["temperature"][0] == 5.0
     assert np.isfinite(mixture.score(X))
 
@@ -630,8 +630,8 @@ def test_a_gaussian_is_kept_where_flows_without_a_start_gain_nothing(monkeypatch
 def test_samples_follow_the_fitted_density(fitted):
     X, component = fitted.sample(3000, random_state=1)
     assert set(component) == {0, 1, 2}
-    # Had the samples another density, their mean log-density would differ from its entropy,
-    # here taken from a second draw.
+    # If the samples had another density, their mean log-density would differ from the negative
+    # entropy of the model, which a second draw estimates.
     again, _ = fitted.sample(3000, random_state=2)
     assert fitted.score(X) == pytest.approx(fitted.score(again), abs=0.1)
     assert (fitted.predict(X, method="exact") == component).mean() > 0.98
@@ -681,7 +681,7 @@ def test_a_model_scores_the_same_after_load_in_another_process(tmp_path, blobs, 
 
 @pytest.mark.parametrize("mixing", ["permutation", "lu"])
 def test_a_loaded_model_of_many_layers_samples_as_before(tmp_path, mixing):
-    # Orders of features are drawn anew when a model is built, and read over by a load.
+    # Building a model draws random orders of features; loading must replace them.
     X, _ = make_blobs(200, n_features=5, random_state=0)
     flow = RealNVP(n_layers=6, hidden=(8,), mixing=mixing)
     mixture = FlowMixture(2, flow=flow, max_epochs=2, random_state=0)
@@ -729,7 +729,7 @@ def test_a_quiet_fit_says_nothing(blobs, capfd):
     assert shown.err + shown.out == ""
 
 
-# ------------------------------------------------------------------ found by review
+# ------------------------------------------------------------------ regressions
 
 
 def test_restarts_score_what_they_keep():
@@ -855,7 +855,7 @@ def test_a_failed_fit_leaves_the_estimator_as_it_was(blobs):
     assert all(vars(mixture)[name] is before[name] for name in before)
     np.testing.assert_array_equal(mixture.score_samples(table), scores)
     assert mixture.n_components_ == 3
-    mixture.fit(X)  # without names
+    mixture.fit(X)  # X has no column names
     assert not hasattr(mixture, "feature_names_in_")
 
 

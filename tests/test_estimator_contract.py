@@ -1,4 +1,4 @@
-"""FlowMixture is a good scikit-learn citizen."""
+"""Tests that FlowMixture follows scikit-learn's conventions."""
 
 import pickle
 import warnings
@@ -31,8 +31,8 @@ def checks():
             yield pytest.param(estimator, check, id=name)
 
 
-# All of them, and none is expected to fail. Some set n_components=1 and give three classes, of
-# which we warn; one raises SkipTest where an environment variable of scikit-learn's is not set.
+# All checks run, and none is expected to fail. Some set n_components=1 and pass three classes,
+# which gives a warning; one raises SkipTest if an environment variable of scikit-learn is not set.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learn_check(estimator, check):
@@ -81,7 +81,7 @@ def test_nested_parameters_are_set_on_names_specifications_and_both_at_once():
     other = FlowMixture(flow=shared).set_params(flow__hidden=(8,), flow="nsf", n_components=4)
     assert other.flow == NSF(hidden=(8,))
     assert FlowMixture(flow=shared).set_params(flow__n_layers=5).flow == RealNVP(n_layers=5)
-    assert shared == RealNVP(n_layers=2)  # another estimator's specification is not changed
+    assert shared == RealNVP(n_layers=2)  # the other estimator's specification is unchanged
     assert other.n_components == 4
     assert FlowMixture().set_params(training__patience=None).training == Training(patience=None)
     assert other.get_params()["flow__hidden"] == (8,)
@@ -111,7 +111,7 @@ def test_clone_and_parameters_round_trip():
 
 
 def test_a_fitted_model_survives_a_process_boundary(blobs):
-    # joblib pickles what it sends to workers; that is not the way to share a model.
+    # joblib pickles what it sends to workers. To share a model, use a model file instead.
     X, _ = blobs
     mixture = FlowMixture(3, random_state=0, **QUICK).fit(X)
     copied = pickle.loads(pickle.dumps(mixture))

@@ -1,4 +1,4 @@
-"""Files written whole, and paths checked before."""
+"""Tests of writing files whole and of checking paths before."""
 
 import os
 
@@ -16,7 +16,7 @@ def write(path, content=b"new", error=None):
 
 @pytest.fixture
 def path(tmp_path):
-    """A file with old content, alone in its folder."""
+    """A file with old content, the only one in its folder."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     return path
@@ -45,7 +45,7 @@ def test_a_failed_last_step_leaves_the_old_file_and_no_other(path, monkeypatch, 
 def test_a_file_is_replaced_or_created(path):
     write(path)
     assert path.read_bytes() == b"new"
-    # The longest name that file systems allow leaves no room for a longer temporary one.
+    # The temporary name must not be longer than the longest name that file systems allow.
     write(path.with_name("n" * 255))
     assert sorted(len(name) for name in os.listdir(path.parent)) == [4, 255]
 

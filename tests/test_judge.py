@@ -1,4 +1,4 @@
-"""The comparison of two densities, and the verdict."""
+"""Tests of the comparison of two densities, and of the verdict."""
 
 import math
 

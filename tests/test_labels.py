@@ -1,4 +1,4 @@
-"""Labels become components."""
+"""Tests of the mapping from labels to components."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What README shows is run."""
+"""Tests that run the README's code."""
 
 import os
 import re
@@ -12,7 +12,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def snippet(language):
-    """All blocks of a language, as one script."""
+    """Return all code blocks of a language as one script."""
     found = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
     assert found
     return "\n".join(found)
@@ -27,7 +27,7 @@ def environment():
 
 
 def test_the_python_snippet_runs(tmp_path, environment):
-    # With warnings as errors, as a careful user has them.
+    # Warnings are errors, so that the README shows code without warnings.
     subprocess.run(
         [sys.executable, "-W", "error", "-c", snippet("python")],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Rows: distinct ones, and batches of them."""
+"""Tests of distinct rows and batches of rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every "auto" and every refusal."""
+"""Tests of every "auto" setting and every error."""
 
 import math
 

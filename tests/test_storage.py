@@ -1,4 +1,4 @@
-"""Model files."""
+"""Tests of model files."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ def test_no_pickle_is_in_the_file(tmp_path):
     write_model(path, {}, {"a": torch.ones(3)})
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
-    assert content[8 : 8 + length].lstrip().startswith(b"{")  # JSON, then numbers alone
+    assert content[8 : 8 + length].lstrip().startswith(b"{")  # JSON, followed only by numbers
     assert len(content) == 8 + length + 12
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever pickle says, it is no pickle
         pickle.loads(content)

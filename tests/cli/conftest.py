@@ -1,4 +1,4 @@
-"""A table, a model fitted to it once, and a way to run the command line."""
+"""Fixtures: a table, models fitted to it once, and functions that run the command line."""
 
 from types import SimpleNamespace
 
@@ -15,19 +15,19 @@ QUICK = ("--max-epochs", 3, *NARROW, "--quiet")
 
 
 def run(*arguments):
-    """Run `vmonf` in this process: exit_code, stdout, stderr."""
+    """Run `vmonf` in this process; the result has exit_code, stdout and stderr."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vmonf")
 
 
 def succeed(*arguments):
-    """Run `vmonf`, which must not fail."""
+    """Run `vmonf`, which must succeed, and return the result."""
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     return result
 
 
 def fail(*arguments):
-    """Run `vmonf`, which must fail; the one sentence that says why."""
+    """Run `vmonf`, which must fail, and return its one sentence."""
     result = run(*arguments)
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
@@ -40,13 +40,13 @@ def fail(*arguments):
 
 @pytest.fixture(scope="session")
 def vmonf():
-    """The three ways to run a command."""
+    """The functions that run a command, and the options of a quick fit."""
     return SimpleNamespace(run=run, succeed=succeed, fail=fail, quick=QUICK)
 
 
 @pytest.fixture(scope="session")
 def table():
-    """Two clusters in the plane, with an id, labels of every third row, and weights."""
+    """Two clusters in the plane, with ids, labels for every third row, and weights."""
     random = np.random.default_rng(0)
     cluster = random.integers(2, size=N_ROWS)
     place = random.normal(size=(N_ROWS, 2)) + 6 * cluster[:, None]
@@ -65,7 +65,7 @@ def table():
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory, table):
-    """A folder with the table and two models, which no test changes."""
+    """A folder with the table and two models, which tests must not change."""
     folder = tmp_path_factory.mktemp("shared")
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
@@ -84,19 +84,19 @@ def data(shared):
 
 @pytest.fixture
 def model(shared):
-    """Fitted without labels: clusters 0 and 1."""
+    """A model fitted without labels, with clusters 0 and 1."""
     return shared / "plain.vmonf"
 
 
 @pytest.fixture
 def labelled_model(shared):
-    """Fitted with labels: clusters "high" and "low"."""
+    """A model fitted with labels, with clusters "high" and "low"."""
     return shared / "labelled.vmonf"
 
 
 @pytest.fixture
 def left_alone(tmp_path):
-    """Check that a test leaves nothing behind in its folder."""
+    """Check that a test leaves no new files in its folder."""
     before = set(tmp_path.iterdir())
     yield
     assert set(tmp_path.iterdir()) == before

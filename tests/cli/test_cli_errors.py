@@ -1,4 +1,4 @@
-"""Exit codes, errors as users see them, and the time that --help takes."""
+"""Tests of exit codes, error messages and the time that --help takes."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ SLOW_TO_IMPORT = ("torch", "sklearn", "scipy", "polars", "matplotlib", "numpy", 
 
 
 def shell(*arguments, **environment):
-    """Run `vmonf` in a process of its own."""
+    """Run `vmonf` in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "vmonf.cli", *map(str, arguments)],
         capture_output=True,
@@ -43,7 +43,7 @@ def test_help_is_fast_and_names_every_verb():
         began = time.perf_counter()
         done = shell("--help")
         seconds.append(time.perf_counter() - began)
-    # Half a second is meant; the bound leaves room for a busy machine.
+    # The target is half a second; the bound allows for a busy machine.
     assert min(seconds) < 1.0
     assert done.returncode == 0
     for verb in ("fit", "predict", "score", "sample", "plot", "info", "evaluate", "demo"):

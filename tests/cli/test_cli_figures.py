@@ -1,4 +1,4 @@
-"""`info`, `plot` and `demo`: what is shown of a model."""
+"""Tests of `info`, `plot` and `demo`."""
 
 import json
 

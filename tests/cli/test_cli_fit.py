@@ -43,7 +43,7 @@ def test_features_are_all_columns_but_those_named(vmonf, data, tmp_path):
 
 
 def test_weights_count(vmonf, table, tmp_path):
-    """A table with weights and one with rows repeated as often give the same start."""
+    """A table with weights and one with repeated rows give the same start."""
     table.select("x", "often").write_csv(tmp_path / "weighted.csv")
     repeated = table.select(polars.col("x").repeat_by("often").explode())
     repeated.write_csv(tmp_path / "repeated.csv")
@@ -174,7 +174,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     given += [part for change in changes.items() for part in ("--set", "=".join(change))]
     vmonf.succeed("fit", data, "-o", output, "-k", 2, "--columns", "x,y", "--quiet", *given)
-    assert (tmp_path / "m-2.checkpoint").exists()  # of the second start
+    assert (tmp_path / "m-2.checkpoint").exists()  # belongs to the second start
     assert FlowMixture.load(output).get_params(deep=False) == {
         "n_components": 2,
         "flow": NSF(n_layers=3, hidden=(8, 4), mixing="lu", n_bins=5),
@@ -195,7 +195,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
             components_per_row=None,
             refine_posterior=False,
         ),
-        "checkpoint": None,  # no property of the model
+        "checkpoint": None,  # not saved with the model
         "device": "cpu",
         "random_state": 7,
         "verbose": 0,

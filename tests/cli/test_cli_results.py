@@ -1,4 +1,4 @@
-"""`predict`, `score` and `sample`: columns, their order, and the formats."""
+"""Tests of `predict`, `score` and `sample`: columns, their order, and formats."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def test_predict_keeps_ids_and_the_order(
 
 
 def test_features_are_found_by_name(vmonf, table, model, tmp_path):
-    """Their order in the table, and what stands between them, do not matter."""
+    """The order of the features in the table and other columns do not matter."""
     table.select("y", "id", "x").write_parquet(tmp_path / "other.parquet")
     table.write_parquet(tmp_path / "same.parquet")
     for name in ("other", "same"):

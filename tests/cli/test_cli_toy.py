@@ -1,4 +1,4 @@
-"""`toy`: what is drawn, and how it is written."""
+"""Tests of `toy`: the rows and the files."""
 
 import io
 import json
@@ -63,8 +63,8 @@ def test_json(vmonf, tmp_path):
         (("pinwheel", "--rows-each", 0), "--rows-each"),
         (("pinwheel", "--wings", 0), "--wings"),
         (("pinwheel", "--rate", -1), "--rate"),
-        (("circles", "--rate", 1), "--rate: It is for the pinwheel alone."),
-        (("circles", "--wings", 3), "--wings: It is for the pinwheel alone."),
+        (("circles", "--rate", 1), "--rate: It applies only to the pinwheel."),
+        (("circles", "--wings", 3), "--wings: It applies only to the pinwheel."),
     ],
 )
 def test_bad_usage(vmonf, tmp_path, arguments, fault):
@@ -86,5 +86,5 @@ def test_help_names_the_verb_and_the_defaults(vmonf):
     text = " ".join(vmonf.succeed("toy", "--help").stdout.split())
     pinwheel = Pinwheel()
     assert "from each wing or circle. [default: 512" in text
-    assert f"how many wings; {pinwheel.n_wings} unless given" in text
-    assert f"twist is; {pinwheel.rate} unless given" in text
+    assert f"number of wings; {pinwheel.n_wings} unless given" in text
+    assert f"twist; {pinwheel.rate} unless given" in text

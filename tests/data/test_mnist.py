@@ -1,4 +1,4 @@
-"""MNIST's files, and the way from bytes to logits and back."""
+"""Tests of reading MNIST's files and of the conversion between bytes and logits."""
 
 import gzip
 import struct
@@ -11,14 +11,14 @@ from vmonf.data.tables import TableError
 
 
 def idx(values):
-    """The bytes of an IDX file."""
+    """Return the bytes of an IDX file."""
     header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
     return header + values.astype(np.uint8).tobytes()
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Small files of the names and the form of MNIST's."""
+    """Write small files with the names and the format of MNIST's."""
     random = np.random.default_rng(0)
     for split, n in (("train", 12), ("t10k", 5)):
         images = random.integers(256, size=(n, 28, 28))
@@ -46,7 +46,7 @@ def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
     with pytest.raises(TableError, match="5 images and 4 labels in t10k"):
         load_mnist(folder)
     path.write_bytes(idx(np.zeros(4))[:-1])
-    with pytest.raises(TableError, match="holds 3 values where its header promises 4"):
+    with pytest.raises(TableError, match="holds 3 values, but its header says 4"):
         read_idx(path)
     path.write_bytes(b"\x1f\x8bno gzip")
     with pytest.raises(TableError, match="damaged gzip"):
@@ -72,5 +72,5 @@ def test_bits_per_dimension_of_uniform_bytes_are_eight():
     inner = 1 / (1 + np.exp(-x))
     log_prob = np.log(inner * (1 - inner) / (1 - 2e-6)).sum(axis=1)
     np.testing.assert_allclose(bits_per_dimension(log_prob, x), 8.0, rtol=1e-9)
-    # Half of the levels, at twice the density, take a bit less.
+    # Half of the levels at twice the density need one bit less.
     np.testing.assert_allclose(bits_per_dimension(log_prob + 30 * np.log(2), x), 7.0, rtol=1e-9)

@@ -32,7 +32,7 @@ def written(folder, name, content):
 
 
 def failure(function, *arguments):
-    """The message of the TableError, which must be one sentence on one line."""
+    """Return the message of the TableError, which must be one sentence on one line."""
     with pytest.raises(TableError) as caught:
         function(*arguments)
     message = str(caught.value)
@@ -192,7 +192,7 @@ def test_empty_binary_table(tmp_path, ending):
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), "is text in UTF-16: save it as UTF-8"),
         ("a.parquet", b"PAR1 and nothing more PAR1", "cannot be read as .parquet ("),
         ("a.parquet", b"", "cannot be read as .parquet ("),
-        ("a.parquet", "a,b\n1,2\n3,4\n", "its ending fits what it holds"),
+        ("a.parquet", "a,b\n1,2\n3,4\n", "its ending matches its content"),
         ("a.npy", "a,b\n1,2\n", "cannot be read as .npy (the magic string is not correct"),
         ("a.npy", b"\x93NUMPY\x01\x00", "cannot be read as .npy ("),
     ],

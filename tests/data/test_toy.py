@@ -11,7 +11,7 @@ PINWHEELS = [
     Pinwheel(rate=0.4),
     Pinwheel(rate=0.0),
     Pinwheel(n_wings=1),
-    # A twist by the first feature, in place of the radius, would fold the plane over here.
+    # Here, a twist by the first feature instead of the radius would not be one to one.
     Pinwheel(n_wings=3, radial_std=0.5, tangential_std=0.8, rate=1.0),
 ]
 CIRCLES = [TwoCircles(), TwoCircles(noise_std=0.05), TwoCircles(0.3, 0.2, 0.4)]
@@ -19,7 +19,7 @@ EVERY_ONE = PINWHEELS + CIRCLES
 
 
 def polar_grid(n_wings, largest_radius, n_radii, n_angles):
-    """Rows on a sector of the plane and their areas; all sectors are alike."""
+    """Return rows on a sector of the plane and their areas; all sectors are equivalent."""
     step = largest_radius / n_radii
     radii = (np.arange(n_radii) + 0.5) * step
     angles = (np.arange(n_angles) + 0.5) * 2 * np.pi / n_wings / n_angles
@@ -29,7 +29,7 @@ def polar_grid(n_wings, largest_radius, n_radii, n_angles):
 
 
 def twist(pinwheel, features, component):
-    """The generator's map of one row, as its definition says it, in torch."""
+    """Map one row as in the definition of the generator, in torch."""
     angle = 2 * math.pi * component / pinwheel.n_wings
     angle = angle + pinwheel.rate * torch.exp(torch.linalg.vector_norm(features))
     rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
@@ -97,7 +97,7 @@ def test_samples_are_the_twisted_features_of_the_seed(pinwheel):
 
 
 def counts_and_expectations(toy, n_samples, n_cells, n_points):
-    """Samples in each square cell of [-2, 2]^2, and how many the density makes expect there."""
+    """Count the samples in each cell of [-2, 2]^2, and how many the density predicts there."""
     edges = np.linspace(-2.0, 2.0, n_cells + 1)
     X, _ = toy.sample(n_samples // toy.n_components, random_state=3)
     observed, _, _ = np.histogram2d(X[:, 0], X[:, 1], bins=(edges, edges))
@@ -116,7 +116,7 @@ def counts_and_expectations(toy, n_samples, n_cells, n_points):
         (Pinwheel(rate=0.4), 8),
         (PINWHEELS[-1], 8),
         (TwoCircles(noise_std=0.05), 8),
-        # The density goes up to infinity at the origin, within four of the cells.
+        # The density is infinite at the origin, which touches four of the cells.
         (CIRCLES[-1], 40),
     ],
     ids=repr,
@@ -124,7 +124,8 @@ def counts_and_expectations(toy, n_samples, n_cells, n_points):
 def test_histogram_of_samples_fits_the_cells_of_the_density(toy, n_points):
     observed, expected = counts_and_expectations(toy, 1_000_000, n_cells=40, n_points=n_points)
     assert np.all(np.abs(observed - expected) < 5 * np.sqrt(expected + 1) + 0.02 * expected + 10)
-    # Over well filled cells the mean square of standardised differences is one if all is right.
+    # If the density is right, the mean square of standardised differences is one over cells with
+    # many samples.
     filled = expected > 50
     chi_square = np.mean((observed - expected)[filled] ** 2 / expected[filled])
     assert 0.8 < chi_square < 1.25
@@ -188,12 +189,12 @@ def test_mixture_is_the_mean_of_its_components(toy):
 
 @pytest.mark.parametrize("toy", EVERY_ONE, ids=repr)
 def test_far_rows_are_improbable_but_never_nan(toy):
-    # Warnings are errors in these tests: nothing here may overflow unnoticed.
+    # Warnings are errors in these tests, so an overflow would fail.
     distances = np.array([0.0, 1e-300, 5.0, 7.0, 9.0, 20.0, 690.0, 720.0, 1e3, 1e10, 1e100, 1e150])
     rows = np.stack([distances, distances / 3], axis=1)
     values = toy.component_log_prob(rows)
     assert np.all(np.isfinite(values))
-    # Far out the density falls at least as fast as that of the widest feature.
+    # Far from the origin, the density falls at least as fast as that of the widest feature.
     width = (
         toy.noise_std if isinstance(toy, TwoCircles) else max(toy.radial_std, toy.tangential_std)
     )

@@ -1,4 +1,4 @@
-"""The paper's experiments run, go on where they stopped, and measure what they say."""
+"""Tests that the paper's experiments run, resume where they stopped, and measure correctly."""
 
 import json
 import struct
@@ -68,13 +68,13 @@ def test_two_circles_run_and_go_on_where_they_stopped(tmp_path, monkeypatch):
     again = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
     for path in tmp_path.glob("*.png"):
         path.unlink()
-    reproduce(*arguments)  # all fits are there, and the figures are drawn from their models
+    reproduce(*arguments)  # repeats no fit, and draws the figures from the saved models
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == again
 
 
 @pytest.fixture
 def digits_as_mnist(tmp_path, monkeypatch):
-    """scikit-learn's small digits, blown up and written as MNIST's files are."""
+    """scikit-learn's small digits, enlarged and written in the format of MNIST's files."""
     digits = load_digits()
     images = np.zeros((len(digits.data), 28, 28), dtype=np.uint8)
     images[:, 6:22, 6:22] = np.kron(digits.images, np.ones((2, 2))) * 15

@@ -1,4 +1,4 @@
-"""The Gaussian mixture that a fit starts from."""
+"""Tests of the Gaussian mixture that a fit starts from."""
 
 import numpy as np
 import pytest
@@ -154,7 +154,7 @@ def test_a_large_table_is_subsampled_with_its_labels_and_its_rest(random, monkey
 
     monkeypatch.setattr(gaussian_mixture, "MAX_ROWS", 300)
     Z, y = make_blobs(3000, centers=[[-4, 0], [4, 0], [0, 6]], random_state=0)
-    component = np.where(y < 2, y, -1)  # two thirds are labelled, the last cluster is not
+    component = np.where(y < 2, y, -1)  # the last cluster has no labels
     rows = rows_of(Z, component)
     kept = gaussian_mixture._subsample(rows, random)
     assert len(set(kept)) == 300

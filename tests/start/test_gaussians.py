@@ -1,4 +1,4 @@
-"""K Gaussians side by side, against one after the other."""
+"""Tests that K Gaussians evaluated together equal one after the other."""
 
 import tracemalloc
 
@@ -10,7 +10,8 @@ from scipy.stats import multivariate_normal
 import vmonf.start.gaussians
 from vmonf.start.gaussians import log_joint, moments_of, normalise
 
-#: Components and features: one product for all, the same for one component, one for each.
+#: Numbers of components and features that lead to one product for all, the same with one component,
+#: and one product for each component.
 SHAPES = [(6, 3), (1, 1), (2, 5)]
 
 

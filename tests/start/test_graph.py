@@ -1,4 +1,4 @@
-"""Clusters along the graph of nearest neighbours."""
+"""Tests of clustering by the graph of nearest neighbours."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_known_rows_keep_their_component(n_labels):
         component[np.flatnonzero(circle == c)[:n_labels]] = c
     assert np.mean(graph_clusters(X, 2, component) == circle) == 1
     wrong = component.copy()
-    wrong[np.flatnonzero(circle == 0)[-1]] = 1  # even against its neighbours
+    wrong[np.flatnonzero(circle == 0)[-1]] = 1  # its neighbours belong to the other component
     assert graph_clusters(X, 2, wrong)[np.flatnonzero(circle == 0)[-1]] == 1
 
 

@@ -1,4 +1,4 @@
-"""The objective, the schedules and the loop."""
+"""Tests of the objective, the schedules and the training loop."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def make_model(generator, n_components=2, n_features=2):
 def make_rows(generator, n_rows=400):
     which = torch.randint(2, (n_rows,), generator=generator)
     x = torch.randn(n_rows, 2, generator=generator, dtype=torch.float64)
-    x[:, 1] += 0.5 * x[:, 0] ** 2  # a shape that Gaussians do not have
+    x[:, 1] += 0.5 * x[:, 0] ** 2  # curved, so that Gaussians do not fit
     x[:, 0] += 6.0 * which
     return rows_of(x, torch.ones(n_rows, dtype=torch.float64)), which
 
@@ -53,7 +53,7 @@ def value_of(bound, terms, rows):
 
 
 def loop_of(model, rows, held_out, generator, *, temperature=(1.0, 1.0), decay=0, **options):
-    """A training loop: options of `Training`, and of the loop itself."""
+    """Make a training loop with options of `Training` and of the loop itself."""
     own = {name: options.pop(name) for name in ("pretrain_epochs", "watchers") if name in options}
     max_epochs = options.pop("max_epochs", 300)
     return TrainingLoop(

@@ -1,10 +1,10 @@
 """The command line: `vmonf fit`, `predict`, `score`, `sample` and the other verbs.
 
-One file a verb; `common` is what they share. torch, polars and all else that is slow to import
-is imported inside the verbs, so that `vmonf --help` answers at once.
+Each verb has one file; `common` holds what they share. torch, polars and other packages that are
+slow to import are imported inside the verbs, so that `vmonf --help` is fast.
 
-Tables, JSON and whatever else was asked for go to standard output; progress, remarks and errors
-to standard error. The exit code is 0; 1 for a failure; 2 for bad usage; 130 for Ctrl-C.
+Tables, JSON and other results go to standard output; progress, remarks and errors go to standard
+error. The exit code is 0 for success, 1 for a failure, 2 for bad usage and 130 for Ctrl-C.
 """
 
 from typing import Annotated
@@ -31,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
-    # A stack trace is shown by Python itself, and only where VMONF_DEBUG asks for it.
+    # Python itself shows the stack trace, and only if VMONF_DEBUG is set.
     pretty_exceptions_enable=False,
 )
 
@@ -57,8 +57,8 @@ def _vmonf(
     """Mixtures of normalizing flows: exact densities, clusters, samples.
 
     Fit a model to a table, then use it: `vmonf fit train.csv -o wine.vmonf --components 3`,
-    `vmonf predict wine.vmonf test.csv -o clusters.csv`. Tables are .csv, .tsv, .parquet or
-    .npy, by the file's ending. Every verb has its own --help.
+    `vmonf predict wine.vmonf test.csv -o clusters.csv`. The ending of a table's file gives its
+    format: .csv, .tsv, .parquet or .npy. Every verb has its own --help.
     """
 
 

@@ -1,4 +1,4 @@
-"""`python -m vmonf.cli` is `vmonf`."""
+"""Run the command `vmonf` as `python -m vmonf.cli`."""
 
 from vmonf.cli import main
 

@@ -1,4 +1,4 @@
-"""What the verbs share: errors in one sentence, tables and models in, text and JSON out."""
+"""Helpers that the verbs share: error messages, reading of models and tables, and output."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ P = ParamSpec("P")
 
 TABLE_ENDINGS = ".csv, .tsv, .parquet or .npy"
 
-# Arguments and options that mean the same in every verb that has them. Those that read a model
-# take it first and the table second.
+# These arguments and options have the same meaning in every verb. A verb that reads a model takes
+# the model first and the table second.
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model file that `vmonf fit` wrote.")
 ]
@@ -39,7 +39,7 @@ Columns = Annotated[
     typer.Option(
         metavar="NAMES",
         help="DATA's columns to use as the model's features, in the model's order (a,b,c, or "
-        "repeated). Needed only where their names differ from the model's.",
+        "repeated). Needed only if their names differ from the model's.",
     ),
 ]
 Exclude = Annotated[
@@ -48,14 +48,16 @@ Exclude = Annotated[
 ]
 TableOutput = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help=f"Where to write: {TABLE_ENDINGS}. Else CSV is printed."),
+    typer.Option(
+        "--output", "-o", help=f"The file to write: {TABLE_ENDINGS}. By default, CSV is printed."
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no remarks.")]
 Json = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print one JSON object on standard output; without -o it holds the table, if any.",
+        help="Print one JSON object on standard output. Without -o, it includes the table, if any.",
     ),
 ]
 
@@ -64,10 +66,11 @@ Json = Annotated[
 
 
 def errors_in_one_sentence(verb: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a verb: an error is one sentence on standard error and exit code 1, no stack trace.
+    """Wrap a verb so that it reports an error as one sentence and exits with code 1.
 
-    Warnings are a line each. Ctrl-C exits with 130. With the environment variable VMONF_DEBUG
-    set, the error itself is let through with its trace.
+    The sentence goes to standard error, without a stack trace. Each warning is one line. Ctrl-C
+    exits with code 130. If the environment variable VMONF_DEBUG is set, the error is raised with
+    its stack trace.
     """
 
     @functools.wraps(verb)
@@ -77,7 +80,7 @@ def errors_in_one_sentence(verb: Callable[P, None]) -> Callable[P, None]:
             warnings.showwarning = _show_warning
             try:
                 verb(*args, **kwargs)
-            # What the framework handles: exits, bad usage, and a pipe closed by its reader.
+            # Typer handles these: exits, bad usage, and a pipe closed by its reader.
             except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
                 raise
             except KeyboardInterrupt:
@@ -93,7 +96,7 @@ def errors_in_one_sentence(verb: Callable[P, None]) -> Callable[P, None]:
 
 
 def _sentence(error: Exception) -> str:
-    """What is wrong, on one line: a user's error in its own words, others with their type."""
+    """Describe an error on one line; an unexpected one is described with its type."""
     message = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "can't allocate memory" in message:
         return "There is not enough memory: use fewer rows, columns or --components."
@@ -102,7 +105,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror}."
 
-    # Only here, because it imports torch, and the errors above should not wait for that.
+    # Imported late, because it imports torch, which is slow and not needed for the errors above.
     from vmonf.training import TrainingError
 
     if isinstance(error, TrainingError):
@@ -122,7 +125,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def check_table_output(path: Path | None) -> None:
-    """Refuse a path that no table could be written to; None is standard output."""
+    """Check that a table can be written to a path; None means standard output."""
     if path is not None:
         from vmonf.data.tables import ENDINGS
 
@@ -130,7 +133,7 @@ def check_table_output(path: Path | None) -> None:
 
 
 def split_names(given: Iterable[str] | None, frame: polars.DataFrame) -> list[str]:
-    """Column names as given: repeated, or between commas; a name may hold a comma itself."""
+    """Split column names at commas, except a text that is itself the name of a column."""
     names: list[str] = []
     for text in given or ():
         names += [text] if text in frame.columns else [part.strip() for part in text.split(",")]
@@ -138,14 +141,14 @@ def split_names(given: Iterable[str] | None, frame: polars.DataFrame) -> list[st
 
 
 def load_mixture(path: Path) -> FlowMixture:
-    """Read a model onto a GPU if there is one, else the CPU, wherever it was fitted."""
+    """Load a model onto a GPU if there is one, otherwise the CPU, whatever its fit used."""
     from vmonf import FlowMixture
 
     return FlowMixture.load(path, device="auto")
 
 
 def feature_names(mixture: FlowMixture) -> list[str]:
-    """The features' names: those of the table the model was fitted to, or "0", "1", ..."""
+    """Return the feature names of the training table, or "0", "1", ... if it had none."""
     names = getattr(mixture, "feature_names_in_", range(mixture.n_features_in_))
     return [str(name) for name in names]
 
@@ -161,19 +164,20 @@ def feature_columns_of(
     Parameters
     ----------
     mixture : FlowMixture
-        Fitted, with D features.
+        A fitted mixture with D features.
     frame : polars.DataFrame
     columns : iterable of str, optional
         As given by `--columns`.
     exclude : sequence of str
-        Columns that are no features, where the model or the table has no names.
+        Columns that are not features. They matter only if the model or the table has no names;
+        otherwise they are only checked to exist.
 
     Returns
     -------
     list of str
-        D columns of the table: those named by the user; else of the names of the model's
-        features, whatever their order in the table; else, where the model or the table has no
-        names, all columns.
+        D columns of the table: the columns given by the user; otherwise the columns named like
+        the model's features, in any order in the table; or, if the model or the table has no
+        names, all columns that are not excluded.
 
     Raises
     ------
@@ -198,14 +202,14 @@ def feature_columns_of(
             f"The model has {len(names)} features and the table offers {len(chosen)} columns: "
             f"choose {len(names)} with --columns, in the model's order."
         )
-    # The names to leave out are only checked here: they may be features, not wanted in a result.
+    # Here, excluded names are only checked to exist: a user may exclude a feature from a result.
     return feature_columns(frame, chosen, [name for name in exclude if name not in chosen])
 
 
 def feature_rows(
     mixture: FlowMixture, frame: polars.DataFrame, columns: Sequence[str]
 ) -> ArrayLike:
-    """The rows of the features, under the names that the model knows: shape (n, D)."""
+    """Return the features as an array-like of shape (n, D), with the model's names if any."""
     import polars
 
     from vmonf.data.tables import to_matrix
@@ -219,12 +223,12 @@ def feature_rows(
 def beside(
     kept: polars.DataFrame, new: Mapping[str, Any], remedy: str = "leave it out with --exclude"
 ) -> polars.DataFrame:
-    """Put new columns to the right of those kept.
+    """Append new columns to the kept ones.
 
     Raises
     ------
     TableError
-        If a new column has the name of one that is kept.
+        If a new column has the name of a kept one.
     """
     import polars
 
@@ -242,10 +246,10 @@ def beside(
 
 
 def console() -> Console:
-    """Where tables are printed: standard output, names with brackets left as they are."""
+    """Return a console for standard output that prints names with brackets unchanged."""
     from rich.console import Console
 
-    # Where nobody's window sets a width, a table should not be cut to eighty characters.
+    # Without a terminal, rich would cut tables to 80 characters.
     width = None if sys.stdout.isatty() else 160
     return Console(width=width, markup=False, highlight=False, emoji=False)
 
@@ -269,17 +273,17 @@ def remark(text: str, quiet: bool = False) -> None:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print one JSON object: values that JSON does not know become "NaN" or "Infinity"."""
+    """Print one JSON object; numbers that JSON cannot hold become "NaN" or "Infinity"."""
     typer.echo(json.dumps(finite(plain(values)), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def write_or_print(
     frame: polars.DataFrame, output: Path | None, as_json: bool
 ) -> dict[str, dict[str, list[Any]]]:
-    """Write a table to its file, or print it as CSV, or give it to the summary in JSON.
+    """Write a table to a file, print it as CSV, or return it for the JSON summary.
 
-    Returns what a summary in JSON is to hold of it: nothing, or with neither a file nor CSV its
-    columns, under "table".
+    Returns the table's entry in the JSON summary: its columns under "table" if it was neither
+    written nor printed, otherwise nothing.
     """
     if output is not None:
         from vmonf.data import write_table

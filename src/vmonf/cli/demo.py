@@ -1,4 +1,4 @@
-"""`vmonf demo`: the library on a pinwheel, the command line on real wines."""
+"""`vmonf demo`: fit the pinwheel with the library, and the wine table with the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vmonf.cli.plot import save_figure
 
 @dataclass(frozen=True)
 class Outcome:
-    """A line of the demo's table: log-likelihoods are of held-out rows, in nats per row."""
+    """A row of the demo's table. Log-likelihoods are means over held-out rows, in nats per row."""
 
     data: str
     ours: float
@@ -34,14 +34,14 @@ def demo(
         "vmonf-demo"
     ),
 ) -> None:
-    """Fit toy and real data; show the results.
+    """Fit toy and real data, and show the results.
 
-    Writes models, tables and figures. The pinwheel, whose true density is known, goes through
-    the library; scikit-learn's wines go through the command line, and the commands are shown.
+    Writes models, tables and figures. The library fits the pinwheel, whose true density is known.
+    The command line fits scikit-learn's wine table; the demo shows the commands.
     """
     out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        # A fit that is interrupted keeps what it has; a demonstration had better end.
+        # An interrupted fit keeps its best model and only warns. The demo should stop instead.
         warnings.filterwarnings("error", message="Training was interrupted")
         try:
             outcomes = (_pinwheel(out), _wine(out))
@@ -59,7 +59,7 @@ def _pinwheel(out: Path) -> Outcome:
     from vmonf.metrics import clustering_accuracy
     from vmonf.plots import plot
 
-    typer.echo("The pinwheel: five wings, no labels, through the library.")
+    typer.echo("Pinwheel: five wings, fitted without labels by the library.")
     pinwheel = Pinwheel()
     X, _ = pinwheel.sample(512, random_state=0)
     fresh, wing = pinwheel.sample(2000, random_state=1)
@@ -87,7 +87,7 @@ def _wine(out: Path) -> Outcome:
 
     from vmonf.data import write_table
 
-    typer.echo("\nWine: 13 measurements of 178 wines of three cultivars, as a user would.")
+    typer.echo("\nWine: 13 measurements of 178 wines of three cultivars, by the command line.")
     wine = load_wine()
     table = polars.DataFrame(wine.data, schema=list(wine.feature_names))
     table.insert_column(0, polars.Series("cultivar", wine.target_names[wine.target]))
@@ -130,7 +130,7 @@ def _wine(out: Path) -> Outcome:
 
 
 def _run(*arguments: object, into: Path | None = None) -> None:
-    """Show a command, and run it in this process; its output may go into a file."""
+    """Print a command and run it in this process, with its output in the file `into` if given."""
     from vmonf.cli import app
 
     words = [str(argument) for argument in arguments]
@@ -158,5 +158,5 @@ def _print(outcomes: tuple[Outcome, ...]) -> None:
             outcome.reference_name,
         )
     out = console()
-    out.print("\nHeld-out log-likelihood (nats per row) and accuracy, all without labels")
+    out.print("\nHeld-out log-likelihood (nats per row) and accuracy of fits without labels")
     out.print(table)

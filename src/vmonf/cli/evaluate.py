@@ -1,4 +1,4 @@
-"""`vmonf evaluate`: how good a model is on a table, beside Gaussian mixtures."""
+"""`vmonf evaluate`: score a model on a table and compare it with Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -41,26 +41,28 @@ def evaluate(
     data: Data,
     label: Annotated[
         str | None,
-        typer.Option(help="DATA's column of true labels; rows where it is empty are left out."),
+        typer.Option(
+            help="DATA's column of true labels. Rows without a label are not compared with it."
+        ),
     ] = None,
     train: Annotated[
         Path | None,
         typer.Option(
-            help=f"The table that the Gaussian mixtures are fitted to ({TABLE_ENDINGS}): the one "
-            f"that the model was. Else they are cross-validated on DATA, in {N_FOLDS} folds."
+            help=f"The table that the model was fitted to ({TABLE_ENDINGS}), for the Gaussian "
+            f"mixtures. By default they are cross-validated on DATA, in {N_FOLDS} folds."
         ),
     ] = None,
     columns: Columns = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the Gaussian mixtures.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure a model beside Gaussian mixtures.
+    """Compare a model with Gaussian mixtures.
 
     DATA should be rows that the model was not fitted to. Prints the mean log-likelihood of the rows
-    in nats, beside that of scikit-learn's Gaussian mixtures with as many components and starts,
-    fitted to standardised features; and the ELBO. With --label also how well the clusters agree
-    with the labels: accuracy under the best one-to-one map, normalized mutual information, adjusted
-    Rand index, and a contingency table.
+    in nats, the ELBO, and the mean log-likelihood of scikit-learn's Gaussian mixtures with the same
+    numbers of components and starts, fitted to standardised features. With --label, it also prints
+    how well the clusters agree with the labels: accuracy under the best one-to-one map, normalized
+    mutual information, adjusted Rand index, and a contingency table.
     """
     from vmonf.data.tables import TableError, label_column, read_table
 
@@ -127,19 +129,19 @@ def gaussian_mixture_score(
     Parameters
     ----------
     covariance_type : str
-        As of `sklearn.mixture.GaussianMixture`.
+        As in `sklearn.mixture.GaussianMixture`.
     n_components, n_init : int
     train : array of shape (m, D), or None
-        To fit to. With None, the rows of `test` are scored in folds, each by a mixture that
-        was fitted to the others.
+        The rows to fit to. With None, `test` is cross-validated: each fold is scored by a
+        mixture fitted to the other folds.
     test : array of shape (n, D)
     seed : int
 
     Returns
     -------
     dict
-        "log_likelihood", mean nats per row in the features' own units, or None; "converged";
-        "fault", why the fit failed, or None.
+        "log_likelihood": mean nats per row in the features' own units, or None if the fit
+        failed; "converged": bool; "fault": why the fit failed, or None.
     """
     import warnings
 
@@ -158,14 +160,14 @@ def gaussian_mixture_score(
         parts = [(test[fitted], test[scored]) for fitted, scored in folds.split(test)]
     log_probs, converged = [], True
     for fitted, scored in parts:
-        # K-means, which starts the mixture, depends on the features' units. A Gaussian mixture
-        # in the users' own would be a weaker one.
+        # K-means, which initialises the mixture, depends on the features' units. Without
+        # standardisation the Gaussian mixture would be a weaker reference.
         scaler = StandardScaler().fit(fitted)
         mixture = GaussianMixture(
             n_components, covariance_type=covariance_type, n_init=n_init, random_state=seed
         )
         try:
-            # Said by `converged`, once, rather than by a warning a fold.
+            # `converged` reports this once, instead of one warning for each fold.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 mixture.fit(scaler.transform(fitted))
@@ -180,21 +182,21 @@ def gaussian_mixture_score(
 
 
 def _print(result: Mapping[str, Any], contingency: Contingency | None, label: str | None) -> None:
-    """Show the result to a person."""
+    """Print the result as text."""
     out = console()
     out.print(f"Log-likelihood of {result['data']}: nats per row, mean of {result['rows']} rows")
     out.print(_likelihoods(result))
     if result["gaussian_mixtures_fitted_to"] is None:
         out.print(
             f"The Gaussian mixtures were cross-validated on {result['data']} itself, in {N_FOLDS} "
-            "folds: each row was scored by a mixture fitted to other rows. The model's own figure "
-            "is as honest only if it was not fitted to these rows."
+            "folds: each row was scored by a mixture fitted to other rows. The model's value is "
+            "comparable only if the model was not fitted to these rows."
         )
     else:
         out.print(f"The Gaussian mixtures were fitted to {result['gaussian_mixtures_fitted_to']}.")
     out.print(
-        f"The ELBO is {result['elbo']:.4f}: the posterior network is {result['gap']:.4f} nats per "
-        "row from the exact responsibilities."
+        f"The ELBO is {result['elbo']:.4f}: the KL divergence of the posterior network from the "
+        f"exact responsibilities is {result['gap']:.4f} nats per row."
     )
     if contingency is not None:
         out.print(f"\nClusters against {label}: {result['labelled_rows']} labelled rows")

@@ -23,7 +23,7 @@ from vmonf.files import check_output
 if TYPE_CHECKING:
     from vmonf import FlowMixture
 
-#: Parameters of FlowMixture that have an option of their own, which is not --set.
+#: Parameters of FlowMixture that have their own option; --set refuses them.
 OPTIONS = {
     "n_components": "--components",
     "flow": "--flow",
@@ -38,35 +38,35 @@ OPTIONS = {
 }
 
 
-# The defaults are FlowMixture's own, except for the seed; a test holds the two together.
+# The defaults are FlowMixture's, except for the seed; a test checks that they agree.
 def fit(
     data: Data,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)
     ],
-    components: Annotated[int, typer.Option("--components", "-k", help="K, how many flows.")],
+    components: Annotated[int, typer.Option("--components", "-k", help="Number of components, K.")],
     columns: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="The features (a,b,c, or repeated): all other columns of the table unless given.",
+            help="The features (a,b,c, or repeated). By default, all other columns of the table.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="Columns that are no features, such as ids."),
+        typer.Option(metavar="NAMES", help="Columns that are not features, such as ids."),
     ] = None,
     label: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The column of known clusters: whole numbers or text, empty where not known. "
-            "Every class gets a component, called by its name.",
+            help="The column of known classes: whole numbers or text, empty where unknown. "
+            "Each class gets a component of the same name.",
         ),
     ] = None,
     weight: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The column that says how often each row counts."),
+        typer.Option(metavar="NAME", help="The column of weights: how often each row counts."),
     ] = None,
     flow: Annotated[
         str, typer.Option(metavar="NAME", help="The family of flows: realnvp, maf, nsf or nsf-ar.")
@@ -81,20 +81,22 @@ def fit(
     init: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Where the components start: kmeans, graph, random or none."
+            metavar="NAME", help="Initialisation of components: kmeans, graph, random or none."
         ),
     ] = "kmeans",
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
-    max_epochs: Annotated[int, typer.Option(help="Passes over the rows, at most.")] = 300,
+    max_epochs: Annotated[int, typer.Option(help="Maximum number of passes over the rows.")] = 300,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="A file that keeps the training's state; the same fit goes on from it."),
+        typer.Option(help="A file for the state of the training; the same fit resumes from it."),
     ] = None,
     device: Annotated[
         str,
-        typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one."),
+        typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto uses a GPU if available."),
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Same seed, same machine, same model.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The random seed. On one machine it determines the model.")
+    ] = 0,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,8 +104,8 @@ def fit(
             metavar="NAME=VALUE",
             help="Any other parameter of FlowMixture, repeated as needed: temperature=5,1, "
             "objective=marginal, flow__n_layers=6, flow__hidden=32,32, posterior__hidden=128, "
-            "training__learning_rate=0.001, training__patience=none. `vmonf info` shows all of a "
-            "model's.",
+            "training__learning_rate=0.001, training__patience=none. `vmonf info` shows all "
+            "parameters of a model.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -111,8 +113,8 @@ def fit(
 ) -> None:
     """Fit a mixture of flows to a table and write the model.
 
-    Ctrl-C ends the training early: the best model so far is written. The options are
-    FlowMixture's parameters, whose documentation says more.
+    Ctrl-C ends the training early: the best model so far is written. The options are parameters
+    of FlowMixture, whose documentation describes them in detail.
     """
     parameters: dict[str, Any] = {
         "n_components": components,
@@ -189,7 +191,7 @@ def _listed(features: list[str]) -> str:
 
 
 def describe(mixture: FlowMixture) -> str:
-    """What was kept and why, in a few lines."""
+    """Describe in a few lines what the fit kept and why."""
     lines = [str(mixture.verdict_)]
     if not math.isnan(mixture.held_out_log_likelihood_):
         lines.append(
@@ -201,7 +203,7 @@ def describe(mixture: FlowMixture) -> str:
 
 
 def _mixture(parameters: dict[str, Any], changes: Iterable[str]) -> FlowMixture:
-    """The estimator, its parameters checked; what it refuses is bad usage of an option."""
+    """Build the estimator; an invalid parameter is reported as bad usage of its option."""
     from vmonf import FlowMixture
     from vmonf.parameters import ParameterError
     from vmonf.settings import check_parameters
@@ -216,7 +218,7 @@ def _mixture(parameters: dict[str, Any], changes: Iterable[str]) -> FlowMixture:
 
 
 def _change(text: str) -> tuple[str, Any]:
-    """Name and value of a parameter from NAME=VALUE."""
+    """Split NAME=VALUE into the name and the value of a parameter."""
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name:
@@ -227,7 +229,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number, a tuple of them (5,1), True, False or None, as Python reads them; else the text."""
+    """Parse a Python literal such as 5, (5, 1), True or None; return any other text unchanged."""
     words = {"none": None, "true": True, "false": False}
     text = text.strip()
     if text.lower() in words:

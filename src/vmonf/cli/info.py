@@ -1,4 +1,4 @@
-"""`vmonf info`: all that a model file holds."""
+"""`vmonf info`: show the contents of a model file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def info(model: Model, as_json: Json = False) -> None:
-    """Show all that a model file holds.
+    """Show the contents of a model file.
 
-    That is the mixture, the result of the training, and every setting of the fit.
+    These are the mixture, the training result and every setting of the fit.
     """
     from safetensors import safe_open
 
@@ -53,7 +53,7 @@ def info(model: Model, as_json: Json = False) -> None:
             "seconds": mixture.history_["seconds"][-1] if mixture.n_epochs_ else 0.0,
             "shrinkage": mixture.shrinkage_,
         },
-        # As in the file: the device, for one, may be another machine's.
+        # Read from the file, because the loaded model's device can differ from the fit's.
         "settings": document["parameters"],
     }
     if as_json:

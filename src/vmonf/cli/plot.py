@@ -1,4 +1,4 @@
-"""`vmonf plot`: a figure of a model."""
+"""`vmonf plot`: draw a figure of a model."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def plot(
         Literal["auto", "regions", "density", "training", "pairs", "sizes"],
         typer.Option(
             help="What to draw: clusters' regions, the density, the training curves, pairs of "
-            "features, or clusters' sizes; auto chooses by the model and the rows."
+            "features, or clusters' sizes. auto chooses from the model and the rows."
         ),
     ] = "auto",
     label: Annotated[
         str | None, typer.Option(help="DATA's column of labels, to show beside the clusters.")
     ] = None,
     columns: Columns = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds what the figure draws anew.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed of the figure.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -75,6 +75,6 @@ def plot(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format its ending names, whole or not at all."""
+    """Write a figure, whole or not at all, in the format that the file's ending gives."""
     with written_whole(path) as stream:
         figure.savefig(stream, format=path.suffix[1:].lower(), dpi=150, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""`vmonf predict`: the cluster of each row."""
+"""`vmonf predict`: predict the cluster of each row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predict(
     output: TableOutput = None,
     method: Annotated[
         Literal["posterior", "exact"],
-        typer.Option(help="By the posterior network, or by the flows' exact responsibilities."),
+        typer.Option(help="Use the posterior network, or the flows' exact responsibilities."),
     ] = "posterior",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add a column p(c) for each component c.")
@@ -45,11 +45,11 @@ def predict(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Name the cluster of each row, in the table's order.
+    """Predict the cluster of each row, in the table's order.
 
-    The model's features are found in DATA by name. All other columns are kept, then come
-    `cluster` and `probability`, that of the cluster. A .npy file holds the clusters alone, of
-    shape (n,), or with --probabilities the probabilities alone, of shape (n, K).
+    The model's features are found in DATA by name. All other columns are kept, followed by
+    `cluster` and `probability`, the probability of that cluster. A .npy file holds only the
+    clusters, of shape (n,), or with --probabilities only the probabilities, of shape (n, K).
     """
     check_table_output(output)
 

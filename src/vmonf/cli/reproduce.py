@@ -1,4 +1,4 @@
-"""`vmonf reproduce`: the paper's experiments, and ours beside them."""
+"""`vmonf reproduce`: run the paper's experiments, with its settings and with ours."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ reproduce = typer.Typer(
     name="reproduce",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Run the paper's experiments, and ours beside them; write figures and results.",
+    help="Run the paper's experiments, with its settings and with ours; write figures and results.",
 )
 
 Out = Annotated[Path, typer.Option(help="The folder to write to.")]
-Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0 up.")]
+Seeds = Annotated[int, typer.Option(min=1, help="The number of seeds, which start at 0.")]
 Quick = Annotated[
-    bool, typer.Option("--quick", help="A short run: that it works, not what it reaches.")
+    bool, typer.Option("--quick", help="A short run, only to check that the experiment works.")
 ]
 
 
 @reproduce.command()
 @errors_in_one_sentence
 def pinwheel(out: Out = Path("vmonf-pinwheel"), seeds: Seeds = 10, quick: Quick = False) -> None:
-    """Five wings without labels (figure 1): about ten minutes for ten seeds.
+    """Fit five wings without labels (figure 1): about ten minutes for ten seeds.
 
-    A run that was stopped goes on from the fits that its results file holds.
+    A run that was stopped resumes from the fits in its results file.
     """
     from vmonf.experiments import pinwheel as experiment
 
@@ -44,9 +44,9 @@ def pinwheel(out: Out = Path("vmonf-pinwheel"), seeds: Seeds = 10, quick: Quick 
 def two_circles(
     out: Out = Path("vmonf-two-circles"), seeds: Seeds = 10, quick: Quick = False
 ) -> None:
-    """Two circles with and without labels (figure 2): about 45 minutes for ten seeds.
+    """Fit two circles with and without labels (figure 2): about 45 minutes for ten seeds.
 
-    A run that was stopped goes on from the fits that its results file holds.
+    A run that was stopped resumes from the fits in its results file.
     """
     from vmonf.experiments import two_circles as experiment
 
@@ -61,18 +61,18 @@ def mnist(
         Path | None,
         typer.Option(
             envvar="VMONF_MNIST",
-            help="The folder of MNIST's four IDX files; fetched from OpenML unless given.",
+            help="The folder of MNIST's four IDX files. By default, MNIST is fetched from OpenML.",
         ),
     ] = None,
     out: Out = Path("vmonf-mnist"),
     seeds: Seeds = 3,
     quick: Quick = False,
 ) -> None:
-    """Digits 0 to 4, with and without labels (figure 3, table 1): one to two hours.
+    """Fit digits 0 to 4, with and without labels (figure 3, table 1): one to two hours.
 
-    On two cores our settings take one to two minutes a fit, k-means and the Gaussian mixtures
-    some minutes, and the paper's 100 epochs, which come last, about 70 minutes. A run that was
-    stopped goes on where it was, within a fit too.
+    On two cores, a fit with our settings takes one to two minutes, k-means and the Gaussian
+    mixtures take a few minutes, and the paper's 100 epochs, which run last, take about 70 minutes.
+    A run that was stopped resumes where it stopped, even within a fit.
     """
     from vmonf.experiments import mnist as experiment
 
@@ -88,7 +88,7 @@ def _show(name: str, ledger: Ledger, out: Path) -> None:
     for row in tables.table(ledger.document, figures):
         shown.add_row(*row)
     printer = console()
-    printer.print("\nOn fresh rows: mean over seeds [lowest, highest]; more in results.json")
+    printer.print("\nMean over seeds [lowest, highest] on fresh rows; more in results.json")
     printer.print(shown)
     typer.echo(tables.PAPER[name])
     typer.echo("Files:")

@@ -1,4 +1,4 @@
-"""`vmonf sample`: new rows from a model."""
+"""`vmonf sample`: draw new rows from a model."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from vmonf.cli.common import (
 
 def sample(
     model: Model,
-    n: Annotated[int, typer.Option("--number", "-n", min=1, help="How many rows to draw.")] = 1000,
+    n: Annotated[int, typer.Option("--number", "-n", min=1, help="The number of rows.")] = 1000,
     output: TableOutput = None,
     component: Annotated[
         str | None,
-        typer.Option(help="Draw from this component alone: a name as `predict` gives it."),
+        typer.Option(help="Draw only from this component, named as in the output of `predict`."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seeds the draw.", show_default="the seed of the fit")
+        int | None, typer.Option(min=0, help="The random seed.", show_default="the seed of the fit")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Draw rows from the mixture.
 
-    The columns are the features and `component`, the one that each row was drawn from. A .npy
-    file holds the features alone, of shape (n, D).
+    The columns are the features and `component`, the component that the row was drawn from. A .npy
+    file holds only the features, of shape (n, D).
     """
     check_table_output(output)
 
     import polars
 
     mixture = load_mixture(model)
-    # On a command line all names are text; the model's may be whole numbers.
+    # Names on the command line are text, but the model's names may be whole numbers.
     by_text = {str(name): name for name in mixture.classes_}
     chosen = None if component is None else by_text.get(component, component)
     rows, drawn = mixture.sample(n, chosen, random_state=seed)

@@ -1,4 +1,4 @@
-"""`vmonf score`: the log density of each row."""
+"""`vmonf score`: compute the log density of each row."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def score(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Give the exact log density of each row.
+    """Compute the exact log density of each row.
 
-    It is in nats, and the rows are in the table's order. The model's features are found in DATA by
-    name. All other columns are kept, then comes `log_prob`. A .npy file holds the new columns
-    alone.
+    The density is in nats, and the rows are in the table's order. The model's features are found in
+    DATA by name. All other columns are kept, followed by `log_prob`. A .npy file holds only the new
+    columns.
     """
     check_table_output(output)
 

@@ -1,4 +1,4 @@
-"""`vmonf toy`: toy data whose clusters and density are known."""
+"""`vmonf toy`: draw toy data whose clusters and density are known."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def toy(
     ],
     output: TableOutput = None,
     rows_each: Annotated[
-        int, typer.Option(min=1, help="How many rows to draw from each wing or circle.")
+        int, typer.Option(min=1, help="The number of rows to draw from each wing or circle.")
     ] = 512,
     wings: Annotated[
-        int | None, typer.Option(min=1, help="Of a pinwheel: how many wings; 5 unless given.")
+        int | None, typer.Option(min=1, help="The pinwheel's number of wings; 5 unless given.")
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Of a pinwheel: how strong its twist is; 0.25 unless given."),
+        typer.Option(min=0, help="The strength of the pinwheel's twist; 0.25 unless given."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Draw toy data: a table of clusters in the plane.
 
-    The columns are `x`, `y`, and `wing` or `circle`, the cluster that each row was drawn from, from
-    0 up. A .npy file holds x and y alone, of shape (n, 2).
+    The columns are `x`, `y`, and `wing` or `circle`, the cluster that the row was drawn from,
+    counted from 0. A .npy file holds only x and y, of shape (n, 2).
     """
     check_table_output(output)
     settings: dict[str, Any] = {"n_wings": wings, "rate": rate}
     settings = {name: value for name, value in settings.items() if value is not None}
     if kind == "circles" and settings:
         option = "--wings" if "n_wings" in settings else "--rate"
-        raise typer.BadParameter("It is for the pinwheel alone.", param_hint=option)
+        raise typer.BadParameter("It applies only to the pinwheel.", param_hint=option)
 
     import polars
 

@@ -1,4 +1,4 @@
-"""MNIST: images read from IDX files or fetched, and their logits, which a flow can model."""
+"""MNIST: read or fetch the images, and convert them to logits, which a flow can model."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def read_idx(path: str | os.PathLike[str]) -> ByteArray:
     values = np.frombuffer(content[4 + 4 * n_axes :], dtype=_TYPES[content[2]])
     if values.size != math.prod(shape):
         raise TableError(
-            f"{path} holds {values.size} values where its header promises {math.prod(shape)}."
+            f"{path} holds {values.size} values, but its header says {math.prod(shape)}."
         )
     return values.reshape(shape)
 
@@ -130,7 +130,7 @@ def _fetch() -> tuple[Images, Images]:
 
 
 def to_logits(pixels: ByteArray, random: np.random.Generator) -> FloatArray:
-    """Dequantise bytes with uniform noise, and take logits: any shape, to the real line.
+    """Dequantise bytes of any shape with uniform noise, and take their logits.
 
     x = logit(margin + (1 - 2 margin) (byte + u) / 256), u uniform on [0, 1).
 

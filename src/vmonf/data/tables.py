@@ -1,7 +1,7 @@
-"""Tables in files, and their columns as arrays.
+"""Read and write tables in files, and convert their columns to arrays.
 
-The ending of a file's name says its format: .csv, .tsv, .parquet or .npy. Every fault of a
-table or its file is a `TableError`, whose message is one sentence: what is wrong, where, and
+The ending of a file's name gives its format: .csv, .tsv, .parquet or .npy. Every fault of a
+table or its file raises `TableError`, whose message is one sentence: what is wrong, where, and
 what to do. Messages count rows from 1, without the header.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vmonf.files import check_ending, check_output, written_whole
 from vmonf.labels import LabelError, read_labels
 
-# Polars is imported inside the functions, so that `vmonf --help` need not wait for it.
+# Polars is imported inside the functions, so that `vmonf --help` is fast.
 if TYPE_CHECKING:
     import polars
 
@@ -30,7 +30,7 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 class TableError(ValueError):
-    """A table, its file or one of its columns is not as needed; the message says what to do."""
+    """A table, its file or one of its columns is not valid; the message says what to do."""
 
 
 def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
@@ -41,7 +41,7 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
     path : path-like
         A file that ends in .csv, .tsv (both UTF-8, with a header line, empty cells are null),
         .parquet or .npy (an array of n rows, or of n rows and D columns, which are then named
-        "0", "1", ...; nothing pickled).
+        "0", "1", ...; without pickled objects).
 
     Returns
     -------
@@ -87,8 +87,8 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
     # Polars panics on some damaged files, and numpy raises ValueError.
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, ValueError) as error:
         raise TableError(
-            f"'{source}' cannot be read as {ending} ({_reason(error)}): check that it is whole "
-            "and that its ending fits what it holds."
+            f"'{source}' cannot be read as {ending} ({_reason(error)}): check that it is complete "
+            "and that its ending matches its content."
         ) from error
     if 0 in frame.shape:
         raise TableError(f"'{source}' is empty: a table needs at least one row and one column.")
@@ -98,7 +98,7 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
 def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table to a file, in the format that the file's ending names.
 
-    The file appears whole or not at all.
+    The file is written whole or not at all.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
         A file that ends in .csv, .tsv, .parquet or .npy. A file of this name is replaced.
         In .npy, which keeps no column names, the array is int64 if all columns hold whole
         numbers without nulls and float64 otherwise, where null becomes NaN; it has one axis if
-        the table has a single column, else two.
+        the table has a single column, otherwise two.
 
     Raises
     ------
     TableError
         If the ending is not known, the path is a folder, its folder does not exist or may not
-        be written to, the format cannot hold the table, or the disk does not take it.
+        be written to, the format cannot hold the table, or the disk is full or fails.
     """
     import polars
 
@@ -148,12 +148,12 @@ def feature_columns(
     columns : sequence of str, or None
         The names of the features, in the order wanted. ``None`` means every column.
     exclude : sequence of str
-        Names that are no features, such as the labels' or an identifier's.
+        Names of columns that are not features, such as labels or identifiers.
 
     Returns
     -------
     list of str
-        The names, without the excluded ones. Each is a column of numbers or booleans.
+        The names, without the excluded ones. Each column holds numbers or booleans.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def feature_columns(
 
 
 def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
-    """Turn numeric columns into a matrix without gaps.
+    """Convert numeric columns to a matrix without missing values.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     Raises
     ------
     TableError
-        If a cell is empty, NaN or infinite, or for the reasons of `feature_columns`.
+        If a cell is empty, NaN or infinite, or `feature_columns` refuses the columns.
     """
     import polars
 
@@ -222,7 +222,7 @@ def label_column(frame: polars.DataFrame, name: str) -> tuple[NDArray[Any], NDAr
     frame : polars.DataFrame
     name : str
         The column of labels: whole numbers, booleans (as 0 and 1) or text. Whole numbers
-        stored as floats, as happens to a column with empty cells, are whole numbers.
+        stored as floats, which happens in a column with empty cells, are whole numbers.
 
     Returns
     -------
@@ -270,7 +270,7 @@ def label_column(frame: polars.DataFrame, name: str) -> tuple[NDArray[Any], NDAr
 
 
 def _read_text(source: Path, separator: str) -> polars.DataFrame:
-    """Read .csv or .tsv, and strip what polars leaves around numbers, names and rows."""
+    """Read .csv or .tsv, without blanks around numbers and names and blank lines at the end."""
     import polars
 
     with open(source, "rb") as stream:
@@ -281,7 +281,7 @@ def _read_text(source: Path, separator: str) -> polars.DataFrame:
     frame = polars.read_csv(
         source, separator=separator, infer_schema_length=None, glob=False, raise_if_empty=False
     )
-    # Polars reads each blank line as a row of nulls, which is right for a single column alone.
+    # Polars reads each blank line as a row of nulls, which is right only for a single column.
     blank_lines = end[len(end.rstrip(b"\r\n")) :].count(b"\n") - 1
     if blank_lines > 0 and frame.width > 1:
         frame = frame.head(max(frame.height - blank_lines, 0))
@@ -294,7 +294,7 @@ def _read_text(source: Path, separator: str) -> polars.DataFrame:
 
 
 def _number_if_padded(column: polars.Series) -> polars.Series:
-    """Turn text such as " 2" or "+3" into numbers, if all of a column's cells allow it."""
+    """Convert text such as " 2" or "+3" to numbers if every cell of the column allows it."""
     import polars
 
     text = column.str.strip_chars().replace("", None)
@@ -321,7 +321,7 @@ def _read_npy(source: Path) -> polars.DataFrame:
             f"'{source}' holds an array of type {array.dtype} and {array.ndim} axes: save real "
             "numbers with rows and columns, or with rows only."
         )
-    # Polars does not take every float type of numpy.
+    # Polars does not support every float type of numpy.
     if kind.kind == "f" and kind.itemsize not in (4, 8):
         kind = np.dtype(np.float64)
     array = array.astype(kind, copy=False)
@@ -330,7 +330,7 @@ def _read_npy(source: Path) -> polars.DataFrame:
 
 
 def _to_array(frame: polars.DataFrame, target: Path) -> NDArray[Any]:
-    """Turn a wholly numeric table into the array that .npy holds."""
+    """Convert a numeric table to the array that is saved as .npy."""
     import polars
 
     if frame.width == 0:
@@ -355,7 +355,7 @@ def _not_numeric(frame: polars.DataFrame) -> list[str]:
 
 
 def _fault(column: polars.Series) -> str:
-    """Say what is wrong with a column that is not numeric, by its first value that is no number."""
+    """Describe why a column is not numeric, with its first value that is not a number."""
     import polars
 
     wrong = present = column.is_not_null()
@@ -364,7 +364,7 @@ def _fault(column: polars.Series) -> str:
     if column.dtype == polars.String:
         numbers = column.str.strip_chars().cast(polars.Float64, strict=False)
         wrong = present & numbers.is_null()
-        # A .parquet file may hold all its numbers as text: then the first of them is shown.
+        # If a .parquet file holds all its numbers as text, the first of them is shown.
         wrong = wrong if wrong.any() else present
     row = wrong.arg_true()[0]
     cell = column.slice(row, 1).to_list()[0]

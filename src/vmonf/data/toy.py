@@ -1,4 +1,4 @@
-"""Toy data whose true density is known, so that a fit can be judged against the truth.
+"""Toy data whose true density is known, so that a fit can be compared with it.
 
 Each distribution is a uniform mixture of components. It draws rows with their labels and
 evaluates its own density exactly. All densities are natural logarithms (nats) per row.
@@ -20,7 +20,7 @@ IntegerArray = NDArray[np.int64]
 
 
 class ToyMixture(ABC):
-    """A uniform mixture of K components in the plane that knows its own density."""
+    """A uniform mixture of K components in the plane whose density is known exactly."""
 
     @property
     @abstractmethod
@@ -45,7 +45,7 @@ class ToyMixture(ABC):
         n_per_component : int
             Rows to draw from each of the K components.
         random_state : int, numpy.random.Generator or None
-            The seed, or the generator to draw from. ``None`` draws anew each time.
+            The seed, or the generator to draw from. ``None`` gives different rows each time.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class Pinwheel(ToyMixture):
     ----------
     Johnson, Duvenaud, Wiltschko, Datta and Adams (2016), "Composing graphical models with
     neural networks for structured representations and fast inference",
-    https://arxiv.org/abs/1603.06277, gave the generator. Pires and Figueiredo
+    https://arxiv.org/abs/1603.06277, introduced the generator. Pires and Figueiredo
     (2020), "Variational mixture of normalizing flows", https://arxiv.org/abs/2009.00585, use
     it as a benchmark. The twist by the radius and the density are ours.
 
@@ -208,8 +208,8 @@ class Pinwheel(ToyMixture):
             return np.asarray(-0.5 * squares.sum(axis=-1) - log_scale)
 
     def _angle(self, rows: FloatArray, labels: IntegerArray) -> FloatArray:
-        """The angle of rotation, from the rows' radii: (..., 2) and (...) to (...)."""
-        # An infinite twist, or 0 * inf, becomes zero: see the notes above.
+        """Angle of rotation, which depends on a row's radius: (..., 2) and (...) to (...)."""
+        # An infinite twist, or 0 * inf, becomes zero: see the class's notes.
         with np.errstate(over="ignore", invalid="ignore"):
             twist = self.rate * np.exp(_radius(rows))
         twist = np.where(np.isfinite(twist), twist, 0.0)
@@ -221,9 +221,9 @@ class Pinwheel(ToyMixture):
 class TwoCircles(ToyMixture):
     r"""Two noisy circles around the origin.
 
-    A row has an even angle and the radius :math:`R_c + s \varepsilon`, where
-    :math:`\varepsilon` is standard normal. A negative radius is the positive one seen from the
-    other side, so both preimages enter the density, which integrates to one for any noise:
+    A row has a uniformly distributed angle and the radius :math:`R_c + s \varepsilon`, where
+    :math:`\varepsilon` is standard normal. A negative radius equals a positive one at the
+    opposite angle, so the density is a sum over both and integrates to one for any noise:
 
     .. math::
         p(x \mid c) = \frac{N(\rho; R_c, s^2) + N(-\rho; R_c, s^2)}{2 \pi \rho},
@@ -245,15 +245,15 @@ class TwoCircles(ToyMixture):
 
     Notes
     -----
-    At the origin itself the density has a pole, which is integrable; the value at the smallest
-    normal number's distance is returned there.
+    At the origin the density has an integrable pole; there, the value at a radius of the
+    smallest normal number is returned.
 
     References
     ----------
     The layout follows ``sklearn.datasets.make_circles``, which adds its noise to both
-    coordinates; here the noise is radial only, for which the density is closed. Pires and
+    coordinates; here the noise is only radial, so that the density has a closed form. Pires and
     Figueiredo (2020), "Variational mixture of normalizing flows",
-    https://arxiv.org/abs/2009.00585, use two circles to show what a few labels do.
+    https://arxiv.org/abs/2009.00585, use two circles to show the effect of a few labels.
 
     Examples
     --------
@@ -308,7 +308,7 @@ def _check_positive(name: str, value: float) -> None:
 
 
 def _checked_rows(X: ArrayLike) -> FloatArray:
-    """Return X as float64 of shape (n, 2), or say what is wrong with it."""
+    """Return X as float64 of shape (n, 2); raise ValueError if it is not valid."""
     rows = np.asarray(X, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != 2:
         raise ValueError(f"X must have the shape (n, 2), not {rows.shape}.")
@@ -322,7 +322,7 @@ def _checked_rows(X: ArrayLike) -> FloatArray:
 
 
 def _radius(X: FloatArray) -> FloatArray:
-    """Distance of each row from the origin; capped where it or its double would overflow."""
+    """Distance of each row from the origin, capped so that twice it does not overflow."""
     with np.errstate(over="ignore"):
         return np.minimum(np.hypot(X[..., 0], X[..., 1]), 0.25 * np.finfo(np.float64).max)
 

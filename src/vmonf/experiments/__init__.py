@@ -1,5 +1,5 @@
-"""The paper's experiments, reproduced, and ours beside them: `vmonf reproduce`.
+"""The paper's experiments, with its settings and with ours: `vmonf reproduce`.
 
-One file an experiment, each with a `run(out, n_seeds, quick)` that fits, draws and writes
-`results.json`, and tables of what it found; `ledger` keeps results as they come.
+Each experiment has one file. Its function `run` fits, draws figures and writes `results.json`.
+`ledger` saves each result as soon as it is computed, and `tables` formats the results.
 """

@@ -1,4 +1,4 @@
-"""What the experiments share: the paper's way to train, names of files, how clusters are judged."""
+"""Helpers that the experiments share: the paper's training settings, file names and accuracy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     IntArray = NDArray[np.int64]
 
-#: Section 4 of the paper: all components start at all rows, Adam at a constant rate, the last
-#: weights are kept. It says nothing of the temperatures, and these are ours.
+#: Section 4 of the paper: all components start at all rows, Adam has a constant learning rate, and
+#: the last weights are kept. The paper does not give its temperatures; these are ours.
 PAPER_TRAINING: dict[str, Any] = {
     "init": "none",
     "temperature": (10.0, 1.0),
@@ -29,17 +29,20 @@ PAPER_TRAINING: dict[str, Any] = {
 
 
 def command_of(experiment: str, n_seeds: int, quick: bool) -> str:
-    """What a user types."""
+    """Return the command that a user types."""
     return f"vmonf reproduce {experiment} --seeds {n_seeds}{' --quick' * quick}"
 
 
 def stem_of(experiment: str, case: str) -> str:
-    """Name of a case's files, without an ending."""
+    """Return the name of a case's files, without an ending."""
     return re.sub(r"[^\w-]+", "-", f"{experiment}-{case}".replace("'", ""))
 
 
 def accuracy(truth: IntArray, clusters: IntArray, is_labelled: bool) -> float:
-    """Share of rows in the cluster of their class: the named one, or else the best one-to-one."""
+    """Return the share of rows in the cluster of their class.
+
+    With labels, a cluster has the name of its class. Without, the best one-to-one map is used.
+    """
     if is_labelled:
         return float(np.mean(truth == clusters))
     return clustering_accuracy(truth, clusters)

@@ -1,4 +1,4 @@
-"""Results of an experiment, kept as they come: what is done is not done again."""
+"""The results file of an experiment, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from vmonf.machine import processor
 
 
 class Ledger:
-    """A results file that grows by one fit at a time.
+    """A results file that is rewritten after each fit.
 
-    A run of the same settings and version goes on where an earlier one stopped. A file of other
-    ones is put aside.
+    A run with the same settings and versions resumes where an earlier one stopped. A file with
+    other settings or versions is renamed.
 
     Parameters
     ----------
     path : Path
         The file.
     command : str
-        What a user types.
+        The command that a user types.
     settings : mapping
-        All that the results depend on, but for the seeds.
+        Everything that the results depend on, except the seeds.
     minutes : sequence of float
-        About what each fit takes on two cores, in their order, so that the time left can be
-        told, before the first one too; corrected by what fits turn out to take.
+        Approximate minutes that each fit takes on two cores, in their order. They give the time
+        left, and are scaled by the measured times of the fits.
     """
 
     def __init__(
@@ -58,15 +58,13 @@ class Ledger:
         earlier = _read(path)
         if all(earlier.get(name) == self.document[name] for name in ("versions", "settings")):
             self.document["fits"] = earlier["fits"]
-            _say(
-                f"{path} holds {len(earlier['fits'])} fits of an earlier run: going on from there."
-            )
+            _say(f"{path} holds {len(earlier['fits'])} fits of an earlier run: the run resumes.")
         else:
             aside = _unused(path)
             path.rename(aside)
             _say(
-                f"{path} is of other settings or another version: kept as {aside.name}, and "
-                "starting anew."
+                f"{path} has other settings or versions: it is renamed to {aside.name}, and the "
+                "run starts from the first fit."
             )
 
     def fit(
@@ -76,16 +74,16 @@ class Ledger:
         compute: Callable[[], Mapping[str, Any]],
         file: Path | None = None,
     ) -> dict[str, Any]:
-        """The result of one fit: as written, or else computed and written.
+        """Return the result of one fit: the saved one, otherwise computed and saved.
 
         Parameters
         ----------
         case : str
         seed : int
         compute : callable
-            Fits; what it returns is the result.
+            Fits, and returns the result.
         file : Path, optional
-            What `compute` writes besides: where it is missing, the fit is done again.
+            A file that `compute` also writes. If it is missing, the fit is repeated.
         """
         key = f"{case}, seed {seed}"
         fits: dict[str, dict[str, Any]] = self.document["fits"]
@@ -97,7 +95,7 @@ class Ledger:
             _say(f"{key}: fit {place + 1} of {len(self.minutes)}, {left} left")
             began = time.monotonic()
             with warnings.catch_warnings():
-                # A fit that is interrupted keeps what it has, which is no result here.
+                # An interrupted fit keeps its best model and only warns. It is not a result here.
                 warnings.filterwarnings("error", message="Training was interrupted")
                 try:
                     result = compute()
@@ -110,7 +108,7 @@ class Ledger:
         return fits[key]
 
     def of(self, case: str) -> list[dict[str, Any]]:
-        """All results of a case."""
+        """Return all results of a case."""
         return [fit for fit in self.document["fits"].values() if fit["case"] == case]
 
     def write(self) -> None:
@@ -120,7 +118,7 @@ class Ledger:
 
     @property
     def _slowness(self) -> float:
-        """How much longer than expected fits take here; not judged by a moment."""
+        """Ratio of measured to expected times; 1 until enough fits are done to estimate it."""
         if self._minutes_expected < 0.2:
             return 1.0
         return self._minutes_taken / self._minutes_expected
@@ -131,7 +129,7 @@ def _time_left(minutes: float) -> str:
 
 
 def _say(text: str) -> None:
-    """Progress goes to standard error."""
+    """Print progress on standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -145,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _unused(path: Path) -> Path:
-    """The name with the first number that no file has."""
+    """Return the path with the first number that no file has."""
     names = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
     return next(name for name in names if not name.exists())
 
@@ -157,7 +155,7 @@ def _versions() -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    # From a clone, the commit too.
+    # In a clone of the repository, the commit is known too.
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,

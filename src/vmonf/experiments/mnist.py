@@ -1,6 +1,6 @@
-"""MNIST, digits 0 to 4: without labels, with some, and beside k-means and Gaussian mixtures.
+"""The MNIST experiment, digits 0 to 4: figure 3 and table 1 of the paper.
 
-Figure 3 and table 1 of the paper.
+It fits without labels and with some, and compares with k-means and Gaussian mixtures.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 N_DIGITS = 5
-#: The paper's training split. The other 5,000 images of these digits were looked at to choose
-#: our settings.
+#: Size of the paper's training split. Our settings were chosen on the other 5,000 images of these
+#: digits.
 N_TRAIN = 25_596
-#: How many labels in all, and whether each seed is run or the first alone.
+#: Total number of labels, and whether every seed is run or only the first.
 LABELS = {0: True, 10: False, 50: False, 100: True, 1000: False}
 
 #: Section 4.3 of the paper.
@@ -51,8 +51,8 @@ PAPER: dict[str, Any] = PAPER_TRAINING | {
     "training__batch_size": 100,
     "max_epochs": 100,
 }
-#: From the clusters of the neighbour graph of the images; few epochs, since flows soon learn the
-#: training images by heart.
+#: The start is the clusters of the images' neighbour graph. There are few epochs, because the flows
+#: overfit the training images early.
 OURS: dict[str, Any] = {
     "flow": "maf",
     "flow__n_layers": 3,
@@ -71,22 +71,22 @@ QUICK: dict[str, Any] = {
     "max_epochs": 1,
 }
 N_QUICK = 300
-#: Of a fit, on two cores.
+#: Minutes that a fit takes on two cores.
 BASELINE_MINUTES, OUR_MINUTES, PAPER_MINUTES = (0.2, 2.5, 1.5), 1.5, 70.0
-#: Columns of the grids of images.
+#: Number of columns in the grids of images.
 N_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is trained on, and what is judged by."""
+    """The training images and the test images."""
 
     train: Images
     test: Images
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str] | None, quick: bool) -> Split:
-        """Digits 0 to 4: `N_TRAIN` training images drawn once and for all, all test images."""
+        """Load digits 0 to 4: all test images, and the same `N_TRAIN` training images each time."""
         train, test = (images.of(range(N_DIGITS)) for images in load_mnist(folder))
         n_train, n_test = (N_QUICK, N_QUICK) if quick else (N_TRAIN, len(test.digits))
         chosen = np.sort(np.random.default_rng(0).permutation(len(train.digits))[:n_train])
@@ -97,7 +97,7 @@ class Split:
 
 
 def case_name(n_labels: int) -> str:
-    """What a case of ours is called in results and tables."""
+    """Return the name of one of our cases in results and tables."""
     return f"ours, {n_labels} labels" if n_labels else "ours, no labels"
 
 
@@ -107,18 +107,18 @@ def run(
     n_seeds: int = 3,
     quick: bool = False,
 ) -> Ledger:
-    """Fit the baselines, our settings from each seed and the paper's from the first.
+    """Fit the baselines, our settings with each seed and the paper's with the first.
 
     Parameters
     ----------
     out : Path
-        A folder that is there. `results.json`, the figures and, while a fit runs, its
-        checkpoint go into it.
+        An existing folder, for `results.json`, the figures and, while a fit runs, its
+        checkpoint.
     folder : path, optional
-        Of MNIST's files; see `vmonf.data.mnist.load_mnist`.
+        The folder of MNIST's files; see `vmonf.data.mnist.load_mnist`.
     n_seeds : int
     quick : bool
-        Small flows, few images: shows that it works, not what it reaches.
+        Use small flows and few images, only to check that the experiment works.
     """
     split = Split.load(folder, quick)
     more = QUICK if quick else {}
@@ -234,7 +234,7 @@ def _mixture(settings: Mapping[str, Any], seed: int, files: _Files) -> FlowMixtu
 
 
 def _logits(split: Split, seed: int) -> tuple[Array, Array]:
-    """Dequantised training and test images; the noise is the seed's."""
+    """Return the logits of the training and test images; the seed gives the noise."""
     return (
         to_logits(split.train.pixels, np.random.default_rng(seed)),
         to_logits(split.test.pixels, np.random.default_rng(1000 + seed)),
@@ -242,7 +242,7 @@ def _logits(split: Split, seed: int) -> tuple[Array, Array]:
 
 
 def _some_labels(digits: IntArray, n_labels: int, seed: int) -> IntArray:
-    """As many labels of each digit, drawn at random; -1 elsewhere."""
+    """Draw the same number of labels for each digit at random; -1 means no label."""
     random = np.random.default_rng(seed)
     labels = np.full(len(digits), -1)
     for digit in range(N_DIGITS):
@@ -260,7 +260,7 @@ def _finish(
     *,
     is_labelled: bool,
 ) -> dict[str, Any]:
-    """All figures of a fit, and its picture; the checkpoint has done its duty then."""
+    """Return the results of a fit, draw its figure, and delete its checkpoint."""
     found, log_prob = mixture.predict(test), mixture.score_samples(test)
     result = _agreement(split, mixture.predict(X), found)
     exact = mixture.predict(test, method="exact")
@@ -279,7 +279,7 @@ def _finish(
 
 
 def _agreement(split: Split, train: IntArray, test: IntArray) -> dict[str, Any]:
-    """Scores and contingency tables of both splits; those of the test images come first."""
+    """Return scores and contingency tables of both splits, those of the test images first."""
     on_train = clustering_scores(split.train.digits, train)
     return {
         **clustering_scores(split.test.digits, test),
@@ -291,14 +291,14 @@ def _agreement(split: Split, train: IntArray, test: IntArray) -> dict[str, Any]:
 
 
 def macro_accuracy(digits: IntArray, clusters: IntArray) -> float:
-    """Share of a digit's images in the cluster that is mapped to it: the mean over digits."""
+    """Return the mean over digits of the share of its images in the cluster mapped to it."""
     digit_of = best_map(digits, clusters)
     mapped = np.array([digit_of.get(int(cluster), -1) for cluster in clusters])
     return float(recall_score(digits, mapped, labels=np.unique(digits), average="macro"))
 
 
 def _counts(digits: IntArray, clusters: IntArray) -> list[list[int]]:
-    """A row for each digit, a column for each cluster, those without images too."""
+    """Count the images of each digit (row) in each cluster (column), including empty ones."""
     table = contingency_table(digits, clusters)
     counts = np.zeros((N_DIGITS, N_DIGITS), dtype=np.int64)
     counts[np.ix_(table.labels, table.clusters)] = table.counts
@@ -307,7 +307,7 @@ def _counts(digits: IntArray, clusters: IntArray) -> list[list[int]]:
 
 
 def _draw(mixture: FlowMixture, train: Images, X: Array) -> Figure:
-    """Samples of each component beside its cluster's most typical images."""
+    """Draw samples of each component beside the most typical images of its cluster."""
     from vmonf.plots.style import figure_style, fit_panels, new_figure
 
     cluster = mixture.predict(X)
@@ -341,7 +341,7 @@ def _draw(mixture: FlowMixture, train: Images, X: Array) -> Figure:
 
 
 def _tiles(rows: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """One picture of all images, those of a list side by side."""
+    """Tile images into one array, with the images of each list in one row."""
     return np.concatenate(
         [np.concatenate([image.reshape(28, 28) for image in row], axis=1) for row in rows]
     )

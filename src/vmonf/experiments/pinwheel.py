@@ -1,4 +1,4 @@
-"""The pinwheel: five wings, found without labels (figure 1 of the paper)."""
+"""The pinwheel experiment: five wings without labels, figure 1 of the paper."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PAPER: dict[str, Any] = PAPER_TRAINING | {
     "training__batch_size": 512,
     "max_epochs": 400,
 }
-#: Many narrow layers at a large rate that falls, and every row to learn from. Chosen on rows of
-#: other seeds than those that are run.
+#: Many narrow layers, a large learning rate that decays, and no held-out rows. Chosen on rows of
+#: seeds that the experiment does not use.
 DEEPER: dict[str, Any] = {
     "flow__n_layers": 12,
     "flow__hidden": (32,),
@@ -48,14 +48,14 @@ DEEPER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Case:
-    """What is fitted, to how many rows, and about how long it takes on two cores."""
+    """The settings of a fit, its rows, and the minutes that it takes on two cores."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     rows_a_wing: int = ROWS_A_WING
     minutes: float = 0.1
 
     def quick(self) -> Case:
-        """Few epochs and rows: shows that it works, not what it reaches."""
+        """Return the case with few epochs and rows, only to check that it works."""
         return Case(self.settings | {"max_epochs": 5}, 60, 0.01)
 
 
@@ -68,15 +68,15 @@ CASES = {
 
 
 def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
-    """Fit each case from each seed; figures are of the first.
+    """Fit each case with each seed, and draw a figure of the first.
 
     Parameters
     ----------
     out : Path
-        A folder that is there. `results.json` and a figure for each case go into it.
+        An existing folder, for `results.json` and a figure for each case.
     n_seeds : int
     quick : bool
-        Few epochs and rows: shows that it works, not what it reaches.
+        Use few epochs and rows, only to check that the experiment works.
     """
     cases = {name: case.quick() if quick else case for name, case in CASES.items()}
     header: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Tables of results: the same on the screen and in the documentation."""
+"""Tables of results, for the screen and the documentation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-#: What figures are called.
+#: Column heads of the measured values.
 HEADS = {
     "accuracy": "accuracy",
-    "at_least_.98": "seeds of .98 or more",
-    "at_least_.99": "seeds of .99 or more",
+    "at_least_.98": "seeds with .98 or more",
+    "at_least_.99": "seeds with .99 or more",
     "macro_accuracy": "accuracy, mean over digits",
     "train_accuracy": "accuracy, training images",
     "start_accuracy": "accuracy of the start",
@@ -20,22 +20,22 @@ HEADS = {
     "nmi": "NMI",
     "ari": "ARI",
     "log_likelihood": "log-likelihood",
-    "true_log_likelihood": "of the true density",
-    "below_truth": "nats below the truth",
-    "below_truth_worst": "of these, by the worst 1% of rows",
+    "true_log_likelihood": "log-likelihood, true density",
+    "below_truth": "nats below the true density",
+    "below_truth_worst": "nats below, from the worst 1% of rows",
     "gap": "gap of q, nats",
     "stray": "stray samples",
     "seconds": "seconds",
 }
-#: Figures that count the seeds of so much accuracy.
+#: Values that count the seeds with at least this accuracy.
 AT_LEAST = {"at_least_.98": 0.98, "at_least_.99": 0.99}
-#: What the screen has room for.
+#: Columns on the screen, whose width is limited.
 SHORT = {
     "pinwheel": ("accuracy", "at_least_.98", "below_truth", "seconds"),
     "two-circles": ("accuracy", "at_least_.99", "stray", "below_truth", "seconds"),
     "mnist": ("accuracy", "start_accuracy", "bits_per_dimension", "seconds"),
 }
-#: All that the documentation shows.
+#: Columns in the documentation.
 FIGURES = {
     "pinwheel": (
         "accuracy",
@@ -74,25 +74,27 @@ FIGURES = {
         "seconds",
     ),
 }
-#: What the paper has to say on it.
+#: The paper's results, and notes on the columns.
 PAPER = {
-    "pinwheel": "The paper shows five wings found, by a figure; it gives no numbers.",
-    "two-circles": "The paper shows, by figures: without labels the plane is cut in halves; "
-    "with labels the circles are told apart, with broken arcs and a bridge between them. Stray "
-    "samples are more than four widths of the noise away from the nearest circle.",
-    "mnist": "The paper's table 1, of training images: accuracy .757, NMI .660, ARI .559. The "
-    "start is judged on training images, as it clusters no others; bits per dimension are of "
-    "the dequantised bytes, of 256 levels, in the MAF paper's convention. Seconds are of training.",
+    "pinwheel": "A figure of the paper shows that the five wings are found; the paper gives no "
+    "numbers.",
+    "two-circles": "The paper's figures show that without labels the plane is cut into halves, and "
+    "that with labels the circles are separated, with broken arcs and a bridge between them. Stray "
+    "samples are more than four standard deviations of the noise away from the nearest circle.",
+    "mnist": "The paper's table 1 gives for training images: accuracy .757, NMI .660, ARI .559. "
+    "The accuracy of the start is on training images, because the start clusters no others. Bits "
+    "per dimension are of the dequantised bytes with 256 levels, in the convention of the MAF "
+    "paper. Seconds are the time of training.",
 }
 
 
 def cases_of(document: Mapping[str, Any]) -> list[str]:
-    """The cases of a results file, in their order."""
+    """Return the cases of a results file, in their order."""
     return list(dict.fromkeys(fit["case"] for fit in document["fits"].values()))
 
 
 def table(document: Mapping[str, Any], figures: Sequence[str]) -> list[list[str]]:
-    """A row for each case: its name and number of seeds, then means and ranges over these."""
+    """Return a row for each case: its name and number of seeds, then means and ranges."""
     rows = []
     for case in cases_of(document):
         n_seeds = len(_fits(document, case))
@@ -102,20 +104,20 @@ def table(document: Mapping[str, Any], figures: Sequence[str]) -> list[list[str]
 
 
 def cell(document: Mapping[str, Any], case: str, figure: str) -> str:
-    """A figure of a case: its mean over seeds, and its range where there are several."""
+    """Format a value of a case: its mean over seeds, and its range if there are several."""
     fits = _fits(document, case)
     if figure in AT_LEAST:
         return f"{sum(fit['accuracy'] >= AT_LEAST[figure] for fit in fits)} of {len(fits)}"
-    if figure not in fits[0]:  # a baseline has no density, and not every fit a start
+    if figure not in fits[0]:  # a baseline has no density, and some fits have no start
         return ""
     values, digits = [fit[figure] for fit in fits], 1 if figure == "seconds" else 3
-    # Zero is added so that no cell says -0.000.
+    # Adding zero turns -0.0 into 0.0.
     low, middle, high = (f"{round(f(values), digits) + 0.0:.{digits}f}" for f in (min, mean, max))
     return middle if len(values) == 1 else f"{middle} [{low}, {high}]"
 
 
 def write_between_marks(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Put lines between a page's marks ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+    """Write lines between a page's marks ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     head, rest = page.read_text(encoding="utf-8").split(begin)
     _, tail = rest.split(end)

@@ -1,7 +1,7 @@
-"""Two circles: without labels, with many and with few; and how flows cope with a hole.
+"""The two circles experiment: fits without labels, with many and with few, figure 2 of the paper.
 
-Figure 2 of the paper. Its ESANN text says 1,024 labelled and 64 unlabelled rows, the thesis
-the reverse: both are run.
+The paper's ESANN text says 1,024 labelled and 64 unlabelled rows, and the thesis says the reverse;
+both are run.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 CIRCLES = TwoCircles()
 FRESH_ROWS_A_CIRCLE = 2000
-#: So many widths of the noise from the nearest circle, a sample is on neither.
+#: A sample is stray if it is more than this many standard deviations of the noise from the nearest
+#: circle.
 STRAY_WIDTHS = 4.0
-#: Labelled and unlabelled rows.
+#: Numbers of labelled and unlabelled rows.
 ROWS = ((0, 1024), (1024, 64), (64, 1024), (16, 1024), (11, 1024), (4, 1024))
-#: Those of the figures' rows of panels, and of a quick run.
+#: The numbers of rows that the figures show and a quick run uses.
 DRAWN_ROWS = ((0, 1024), (64, 1024))
 
 #: Section 4.2 of the paper.
@@ -46,7 +47,7 @@ PAPER: dict[str, Any] = PAPER_TRAINING | {
     "training__batch_size": 128,
     "max_epochs": 500,
 }
-#: Chosen on rows of other seeds than those that are run.
+#: Chosen on rows of seeds that the experiment does not use.
 FROM_GRAPH: dict[str, Any] = {
     "flow": "nsf",
     "flow__n_layers": 6,
@@ -64,26 +65,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "from the graph, splines": FROM_GRAPH,
 }
 QUICK = {"max_epochs": 3, "training__pretrain_epochs": 2}
-#: Of a fit, on two cores.
+#: Minutes that a fit takes on two cores.
 MINUTES, QUICK_MINUTES = 0.2, 0.01
 
 
 def case_name(setting: str, n_labelled: int, n_unlabelled: int) -> str:
-    """What a case is called in results and tables."""
+    """Return the name of a case in results and tables."""
     return f"{setting}: {n_labelled} labels + {n_unlabelled}"
 
 
 def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
-    """Fit each setting to each number of labels from each seed; figures are of the first.
+    """Fit each setting to each number of labels with each seed, and draw figures of the first.
 
     Parameters
     ----------
     out : Path
-        A folder that is there. `results.json`, a figure for each setting and the models that
-        it shows go into it.
+        An existing folder, for `results.json`, a figure for each setting and the models of the
+        first seed.
     n_seeds : int
     quick : bool
-        Few epochs, and two numbers of labels: shows that it works, not what it reaches.
+        Use few epochs and two numbers of labels, only to check that the experiment works.
     """
     counts = DRAWN_ROWS if quick else ROWS
     settings = {name: own | (QUICK if quick else {}) for name, own in SETTINGS.items()}
@@ -91,7 +92,7 @@ def run(out: Path, n_seeds: int = 10, quick: bool = False) -> Ledger:
     header = {"rows": counts, "noise_std": CIRCLES.noise_std, **settings}
     minutes = [QUICK_MINUTES if quick else MINUTES] * (len(settings) * len(counts) * n_seeds)
     ledger = Ledger(out / "results.json", command, header, minutes)
-    for seed in range(n_seeds):  # so that a run which is stopped has something of everything
+    for seed in range(n_seeds):  # outermost, so that an interrupted run has every case
         for name, own in settings.items():
             for n_labelled, n_unlabelled in counts:
                 case = case_name(name, n_labelled, n_unlabelled)
@@ -114,7 +115,7 @@ def _model_file(out: Path, case: str) -> Path:
 
 
 def _rows(n_labelled: int, n_unlabelled: int, seed: int) -> tuple[Array, IntArray]:
-    """Rows, and their labels: -1 for most."""
+    """Return rows and their labels, where -1 means no label."""
     n_rows = n_labelled + n_unlabelled
     X, circle = CIRCLES.sample((n_rows + 1) // 2, random_state=seed)
     X, circle = X[:n_rows], circle[:n_rows]
@@ -154,7 +155,7 @@ def _fit(
 
 
 def stray_share(samples: Array) -> float:
-    """Share of the samples that lie on neither circle."""
+    """Return the share of stray samples."""
     radius = np.linalg.norm(samples, axis=1)
     radii = np.array([CIRCLES.outer_radius, CIRCLES.inner_radius])
     distance = np.abs(radius[:, None] - radii).min(axis=1)
@@ -162,13 +163,13 @@ def stray_share(samples: Array) -> float:
 
 
 def _spread(circle: IntArray, n_labelled: int) -> list[int]:
-    """Rows to label, as many of one circle as of the other, or one more."""
+    """Choose rows to label, half of each circle; the outer one has one more if odd."""
     halves = [np.flatnonzero(circle == c)[: (n_labelled + 1 - c) // 2] for c in (0, 1)]
     return [int(row) for half in halves for row in half]
 
 
 def _draw(sentence: str, shown: list[tuple[FlowMixture, Array, IntArray]]) -> Figure:
-    """Figure 2 of the paper: for each mixture its rows, and samples over its regions."""
+    """Draw figure 2 of the paper: for each mixture its rows, and samples over its regions."""
     from vmonf.plots.regions import draw_regions
     from vmonf.plots.rows import Subject
     from vmonf.plots.style import (

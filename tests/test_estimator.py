@@ -15,7 +15,8 @@ from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture, PosteriorMLP, RealNVP, Training
 from vmonf.data import Pinwheel, TwoCircles
-from vmonf.flows import FAMILIES
+from vmonf.flows import FAMILIES, Bijection, Family
+from vmonf.flows.coupling import Coupling
 from vmonf.metrics import clustering_accuracy
 from vmonf.model import build_model
 from vmonf.storage import ModelFileError
@@ -152,6 +153,57 @@ def test_lu_mixing_fits():
     X, _ = make_blobs(150, n_features=5, random_state=0)
     mixture = FlowMixture(2, flow=RealNVP(mixing="lu"), max_epochs=3, random_state=0).fit(X)
     assert np.isfinite(mixture.score(X))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shifts(Family):
+    """A family that is not ours: coupling layers whose bijection is a shift."""
+
+    hidden: tuple[int, ...] = (8,)
+
+    def layers(self, n_components, n_features, generator):
+        return [
+            Coupling(
+                n_components,
+                n_features,
+                Shift(),
+                self.hidden,
+                reverse=reverse,
+                generator=generator,
+            )
+            for reverse in (False, True)
+        ]
+
+
+class Shift(Bijection):
+    n_parameters = 1
+
+    def forward(self, x, parameters):
+        return x + parameters, torch.zeros_like(x)
+
+    def inverse(self, z, parameters):
+        return z - parameters, torch.zeros_like(z)
+
+
+def test_a_family_that_is_not_ours_fits_and_is_saved_once_it_has_a_name(tmp_path, monkeypatch):
+    X, _ = Pinwheel().sample(200, random_state=0)
+    training = Training(learning_rate=0.02)
+    mixture = FlowMixture(5, flow=Shifts(), max_epochs=12, training=training, random_state=0).fit(X)
+    assert mixture.gain_ > 2 * mixture.gain_error_
+    path = tmp_path / "model.vmonf"
+    with pytest.raises(ModelFileError, match=r"add Shifts\(\) to vmonf.flows.FAMILIES"):
+        mixture.save(path)
+    assert not path.exists()
+    monkeypatch.setitem(FAMILIES, "shifts", Shifts())
+    mixture.save(path)
+    loaded = FlowMixture.load(path)
+    assert loaded.flow == Shifts()
+    np.testing.assert_array_equal(loaded.score_samples(X), mixture.score_samples(X))
+    assert FlowMixture(2, flow="shifts", max_epochs=1).fit(X).n_epochs_ == 1
+    monkeypatch.undo()
+    with pytest.raises(ModelFileError, match="it needs Shifts, which is not in"):
+        FlowMixture.load(path)
+    assert mixture.set_params(flow__hidden=(4,)).flow == Shifts(hidden=(4,))
 
 
 # ------------------------------------------------------------------ consistency of results

@@ -24,7 +24,7 @@ def test_the_defaults_leave_nothing_to_decide():
     np.testing.assert_allclose(settings.weights, 1 / 3)
     assert settings.n_held_out == 100
     assert settings.trains
-    assert settings.pretrain_epochs == 0
+    assert settings.training.pretrain_epochs == 0
     assert settings.objective.components_per_row is None
     assert settings.temperature(0) == 1.0
     assert settings.start is STARTS["kmeans"]
@@ -54,7 +54,7 @@ def test_components_per_row(parameters, n_components, expected):
     ],
 )
 def test_pretrain_epochs(parameters, expected):
-    assert settings_of(**parameters).pretrain_epochs == expected
+    assert settings_of(**parameters).training.pretrain_epochs == expected
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_what_a_training_depends_on_leaves_out_device_and_number_of_epochs():
     assert settings_of(max_epochs=7, **cosine).of_training() != settings_of(**cosine).of_training()
     for change in ({"flow": "nsf"}, {"weights": "learned"}, {"temperature": 2.0}, {"init": "none"}):
         assert settings_of(**change).of_training() != one
-    assert Training() == settings_of().training
+    assert settings_of().training == Training(pretrain_epochs=0, components_per_row=None)

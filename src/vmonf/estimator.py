@@ -272,8 +272,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
-        columns = type(self)()  # holds the new column names, so that a failed fit changes nothing
-        values: Array = validate_data(columns, X, dtype=np.float64, ensure_min_samples=2)
+        header = type(self)()  # takes the new column names, so that a failed fit changes nothing
+        values: Array = validate_data(header, X, dtype=np.float64, ensure_min_samples=2)
         weight = _checked_weight(sample_weight, values)
         classes, component = _components_of(y, weight, self.n_components)
         cluster = _checked_clusters(clusters, len(values), len(classes), self.init)
@@ -282,14 +282,14 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + settings.n_init).tolist()
-        prepared = prepare(rows, _column_names(columns), settings, seeds[0])
-        of_table = {**_fitted_attributes(columns), "classes_": classes}
+        prepared = prepare(rows, _column_names(header), settings, seeds[0])
+        known = {**_fitted_attributes(header), "classes_": classes}
         watching: list[Watcher] = [ProgressBar(settings.n_init)] if self.verbose else []
-        watching += [_MixtureWatcher(function, self, of_table) for function in watchers]
+        watching += [_MixtureWatcher(function, self, known) for function in watchers]
         fit = fit_best(prepared, settings, seeds[1:], watching)
 
         self._replace_fitted(
-            **of_table,
+            **known,
             model_=fit.model,
             history_=_by_name(fit.training.history),
             converged_=fit.training.converged,
@@ -431,8 +431,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return float(-2 * self.score_samples(X).sum() + 2 * self._n_free_parameters())
 
     def _n_free_parameters(self) -> int:
-        # Where no epoch was kept, the layers are the identity.
-        return self.model_.n_free_parameters(layers=self.verdict_.epoch > 0)
+        # Beside a Gaussian mixture that was kept, the layers are the identity.
+        return self.model_.n_free_parameters(layers=self.verdict_.kept == "flows")
 
     def component_log_prob(self, X: ArrayLike) -> Array:
         """Log p(x given c) of each row under each component, in nats: (n, K)."""
@@ -634,11 +634,11 @@ def _checked_clusters(
     return given.astype(np.int64)
 
 
-def _column_names(columns: FlowMixture) -> list[str]:
+def _column_names(header: FlowMixture) -> list[str]:
     """Names of the columns for messages."""
-    names = getattr(columns, "feature_names_in_", None)
+    names = getattr(header, "feature_names_in_", None)
     if names is None:
-        return [f"column {index}" for index in range(columns.n_features_in_)]
+        return [f"column {index}" for index in range(header.n_features_in_)]
     return [f"column {name!r}" for name in names]
 
 

@@ -125,7 +125,7 @@ def prepare(
     standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
     start = settings.start
     if start is not None and start.once and not (rows.cluster >= 0).any():
-        cluster = start.cluster(standardised, settings.n_components, seed)
+        cluster = start.clusters_of(standardised, settings.n_components, seed)
         if settings.weights is not None and not rows.labelled.any():
             cluster = largest_to_largest(cluster, rows.weight, settings.weights)
         rows = dataclasses.replace(rows, cluster=cluster)
@@ -199,6 +199,7 @@ def fit_once(
     """
     generator = torch.Generator().manual_seed(seed)
     starter = _starter(prepared, settings, shrinkage)
+    informed = starter.start.informed
     training_rows = prepared.standardised.take(prepared.train)
     clusters, mixture = starter.fit(training_rows, np.random.default_rng(seed))
     # With many rows the flows can learn the shape of the first clusters. Expectation maximisation
@@ -209,7 +210,7 @@ def fit_once(
         prepared,
         settings,
         generator,
-        identity=starter.start.informed,
+        informed=informed,
     )
     keep_freed_memory()
     # A step takes about one multiply-add for each parameter and each row of the batch.
@@ -217,7 +218,6 @@ def fit_once(
     with threads_for(settings.training.batch_size * n_parameters):
         result = TrainingResult()
         if settings.trains:
-            informed = starter.start.informed
             result = _train(model, prepared, settings, generator, watchers, informed)
         verdict, log_prob = _judge(model, mixture, result, prepared)
         if verdict.kept == "gaussian mixture":
@@ -257,16 +257,16 @@ def _gaussian_model(
     settings: Settings,
     generator: torch.Generator,
     *,
-    identity: bool = True,
+    informed: bool = True,
 ) -> MixtureModel:
-    """A model whose flows start as these Gaussians, or with random networks if not `identity`."""
+    """A model whose flows start as these Gaussians, or with random networks if not `informed`."""
     model = build_model(
         settings.flow,
         settings.posterior,
         settings.n_components,
         settings.n_features,
         learn_weights=settings.weights is None,
-        identity=identity,
+        identity=informed,
         generator=generator,
     )
     shift, scale = torch.from_numpy(prepared.shift), torch.from_numpy(prepared.scale)
@@ -290,7 +290,7 @@ def _train(
     rows = prepared.tensors.take(torch.from_numpy(prepared.train).to(device))
     held_out = prepared.tensors.take(torch.from_numpy(prepared.held_out).to(device))
     first = rows
-    if settings.pretrain_epochs:  # clusters count as labels during pretraining
+    if settings.training.pretrain_epochs:  # clusters count as labels during pretraining
         component = rows.component.where(rows.labelled, rows.cluster)
         first = dataclasses.replace(rows, component=component)
     if informed:
@@ -305,7 +305,6 @@ def _train(
         settings.temperature,
         generator,
         first,
-        settings.pretrain_epochs,
         watchers,
     )
     return loop.run()

@@ -66,9 +66,7 @@ class Settings:
     trains : bool
         Whether flows are trained.
     training : Training
-        Settings of the training as given. `pretrain_epochs` and `objective` hold the values that
-        replace "auto".
-    pretrain_epochs : int
+        Without "auto".
     checkpoint : Path or None
     device : torch.device
     """
@@ -86,7 +84,6 @@ class Settings:
     n_held_out: int
     trains: bool
     training: Training
-    pretrain_epochs: int
     checkpoint: Path | None
     device: torch.device
 
@@ -105,11 +102,10 @@ class Settings:
             name: plain(getattr(self, name))
             for name in (
                 *("n_components", "flow", "posterior", "weights", "init"),
-                *("training", "pretrain_epochs"),
+                "training",
             )
         }
-        document["terms"] = [type(term).__name__ for term in self.objective.terms]
-        document["components_per_row"] = self.objective.components_per_row
+        document["terms"] = [repr(term) for term in self.objective.terms]
         document["temperature"] = list(dataclasses.astuple(self.temperature))
         if self.training.learning_rate_schedule == "cosine":
             document["max_epochs"] = self.max_epochs
@@ -187,14 +183,18 @@ def resolve(
     validation_fraction = float(parameters["validation_fraction"])
     n_held_out = _n_held_out(validation_fraction, max_epochs, n_rows, n_components)
     checkpoint = parameters["checkpoint"]
-    components_per_row = _components_per_row(training, n_components, parameters["objective"])
+    training = dataclasses.replace(
+        training,
+        pretrain_epochs=_pretrain_epochs(training, init),
+        components_per_row=_components_per_row(training, n_components, parameters["objective"]),
+    )
     return Settings(
         n_components=n_components,
         n_features=n_features,
         flow=flow,
         posterior=posterior,
         weights=_weights(parameters["weights"], n_components),
-        objective=bound_objective(parameters["objective"], components_per_row),
+        objective=_objective(parameters["objective"], training),
         temperature=_temperature(parameters, max_epochs),
         init=init,
         n_init=int(parameters["n_init"]),
@@ -202,7 +202,6 @@ def resolve(
         n_held_out=n_held_out,
         trains=max_epochs > 0 and (n_held_out > 0 or validation_fraction == 0),
         training=training,
-        pretrain_epochs=_pretrain_epochs(training, init),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device_of(parameters["device"]),
     )
@@ -297,6 +296,13 @@ def _pretrain_epochs(training: Training, init: str | Array) -> int:
     if training.pretrain_epochs != "auto":
         return training.pretrain_epochs
     return STARTS[init].pretrain_epochs if isinstance(init, str) else 0
+
+
+def _objective(bound: str, training: Training) -> Objective:
+    """The sum of terms to maximise. A further term belongs here, with its switch in `Training`."""
+    n_likely = training.components_per_row
+    assert n_likely != "auto"
+    return bound_objective(bound, n_likely)
 
 
 def _components_per_row(training: Training, n_components: int, objective: str) -> int | None:

@@ -27,6 +27,16 @@ def test_info_holds_everything(vmonf, labelled_model):
     assert values["settings"]["posterior"] == {"type": "PosteriorMLP", "hidden": [16]}
 
 
+def test_every_kind_of_figure_is_a_choice_of_the_command_line():
+    import inspect
+
+    from vmonf.cli.plot import plot
+    from vmonf.plots import KINDS
+
+    annotation = inspect.signature(plot, eval_str=True).parameters["kind"].annotation
+    assert annotation.__origin__.__args__ == KINDS
+
+
 def test_info_for_a_person(vmonf, labelled_model):
     shown = vmonf.succeed("info", labelled_model).stdout
     lines = {tuple(line.split(maxsplit=1)) for line in shown.splitlines()}

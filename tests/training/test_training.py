@@ -54,7 +54,7 @@ def value_of(bound, terms, rows):
 
 def loop_of(model, rows, held_out, generator, *, temperature=(1.0, 1.0), decay=0, **options):
     """Make a training loop with options of `Training` and of the loop itself."""
-    own = {name: options.pop(name) for name in ("pretrain_epochs", "watchers") if name in options}
+    own = {"watchers": options.pop("watchers", ())}
     max_epochs = options.pop("max_epochs", 300)
     return TrainingLoop(
         model,

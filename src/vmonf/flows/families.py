@@ -42,7 +42,7 @@ class Family(Specification, ABC):
 
 
 @dataclass(frozen=True)
-class _PairedLayers(Family):
+class PairedLayers(Family):
     """Layers in pairs: one takes the features in order, the next in reverse.
 
     A pair thus transforms every feature given others. The features are mixed between pairs.
@@ -91,7 +91,7 @@ class _PairedLayers(Family):
 
 
 @dataclass(frozen=True)
-class RealNVP(_PairedLayers):
+class RealNVP(PairedLayers):
     """Affine coupling layers; with a single feature the components are Gaussians.
 
     Source: Dinh et al., "Density estimation using Real NVP" (2017), section 3.
@@ -111,7 +111,7 @@ class RealNVP(_PairedLayers):
 
 
 @dataclass(frozen=True)
-class MAF(_PairedLayers):
+class MAF(PairedLayers):
     """Affine masked autoregressive layers, each of whose features depends on all before it.
 
     Densities take one pass of each network. Samples are slow: they take one pass per feature.
@@ -134,7 +134,7 @@ class MAF(_PairedLayers):
 
 
 @dataclass(frozen=True)
-class NSF(_PairedLayers):
+class NSF(PairedLayers):
     """Layers of rational-quadratic splines, coupling or autoregressive.
 
     Source: Durkan et al., "Neural Spline Flows" (2019), section 3.

@@ -6,7 +6,9 @@ unchanged. Save a figure with ``figure.savefig("name.png")``; a notebook display
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from inspect import signature
+from typing import TYPE_CHECKING
 
 try:
     import matplotlib  # noqa: F401 - gives a clear error if it is missing
@@ -15,6 +17,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("Plots need matplotlib: pip install 'vmonf[plots]'.") from error
 
+from matplotlib.figure import Figure
 from sklearn.utils.validation import check_is_fitted
 
 from vmonf.plots.density import plot_density
@@ -25,7 +28,6 @@ from vmonf.plots.training import plot_training
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
     from vmonf.estimator import FlowMixture
@@ -40,15 +42,23 @@ __all__ = [
     "plot_training",
 ]
 
+#: The figures by name. Each function takes a mixture, and some of X, labels and random_state.
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "regions": plot_regions,
+    "density": plot_density,
+    "training": plot_training,
+    "pairs": plot_pairs,
+    "sizes": plot_sizes,
+}
 #: What `plot` can draw.
-KINDS = ("auto", "regions", "density", "training", "pairs", "sizes")
+KINDS = ("auto", *FIGURES)
 
 
 def plot(
     mixture: FlowMixture,
     X: ArrayLike | None = None,
     labels: ArrayLike | None = None,
-    kind: Literal["auto", "regions", "density", "training", "pairs", "sizes"] = "auto",
+    kind: str = "auto",
     random_state: int | np.random.RandomState | None = 0,
 ) -> Figure:
     """Draw a figure of a fitted mixture.
@@ -84,15 +94,10 @@ def plot(
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is not known: choose one of {', '.join(KINDS)}.")
     check_is_fitted(mixture)
-    chosen: str = kind
     if kind == "auto":
-        chosen = {1: "density", 2: "regions"}.get(mixture.n_features_in_, "pairs")
-    if chosen == "training":
-        return plot_training(mixture)
-    if chosen == "sizes":
-        return plot_sizes(mixture, X, labels)
-    if chosen == "density":
-        return plot_density(mixture, X, random_state=random_state)
-    draw: Any = plot_regions if chosen == "regions" else plot_pairs
-    figure: Figure = draw(mixture, X, labels, random_state=random_state)
-    return figure
+        by_features: dict[int, str] = {1: "density", 2: "regions"}
+        kind = by_features.get(mixture.n_features_in_, "pairs")
+    figure = FIGURES[kind]
+    given = {"X": X, "labels": labels, "random_state": random_state}
+    taken = signature(figure).parameters
+    return figure(mixture, **{name: value for name, value in given.items() if name in taken})

@@ -14,7 +14,7 @@ from vmonf.rows import Rows
 from vmonf.start.centres import given_centres, kmeans, random_rows
 from vmonf.start.gaussian_mixture import GaussianStart, GaussianStarter, Shrinkage
 from vmonf.start.graph import graph_clusters
-from vmonf.start.starts import Start, largest_to_largest
+from vmonf.start.starts import Start, largest_to_largest, named_after_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ __all__ = [
     "given_centres",
     "graph_clusters",
     "largest_to_largest",
+    "named_after_labels",
 ]
 
 

@@ -19,7 +19,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
-from vmonf.metrics import match
+from vmonf.start.starts import named_after_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +90,7 @@ def graph_clusters(
         found = _spread(graph, known, n_components)
     else:
         found = _cut(graph, n_components, weights[chosen], random)
-        found = _named_after(found, known, n_components)
+        found = named_after_labels(found, known, n_components)
     cluster[chosen] = np.where(known >= 0, known, found)
     return cluster
 
@@ -187,13 +187,3 @@ def _normalised_cut(graph: csr_array, cluster: IntArray, n_components: int) -> f
     between = (member.T @ graph @ member).toarray()
     volume = between.sum(axis=1)
     return float(np.sum(1 - np.diag(between) / np.maximum(volume, 1e-12)))
-
-
-def _named_after(cluster: IntArray, known: IntArray, n_components: int) -> IntArray:
-    """Number the clusters so that as many known rows as possible are in their known cluster."""
-    is_known = known >= 0
-    shared = np.zeros((n_components, n_components))
-    np.add.at(shared, (cluster[is_known], known[is_known]), 1)
-    _, name = match(shared)
-    named: IntArray = name[cluster]
-    return named

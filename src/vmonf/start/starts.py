@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from vmonf.metrics import match
 from vmonf.rows import Rows
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: A function of rows in standardised units, K and a seed. It returns the cluster of each row, 0 to
-#: K - 1, or -1 if the start gives none: shape (n,).
+#: A function of rows (numpy arrays, in standardised units), K and a seed. It returns the cluster of
+#: each row, 0 to K - 1, or -1 if the start gives none: int64, shape (n,).
 ClusterRows: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray]"
 
 
@@ -33,7 +34,8 @@ class Start:
     once : bool
         Whether `cluster` is called once for all rows of a fit, including held-out rows, because
         it is expensive. Otherwise it is called for the training rows of each restart, and in each
-        fold of the cross-validation.
+        fold of the cross-validation. It is then called with labelled rows too, and cluster c
+        must be the one of the rows with ``rows.component == c``; see `named_after_labels`.
     pretrain_epochs : int
         Number of epochs of pretraining on the clusters if ``pretrain_epochs="auto"``.
     informed : bool
@@ -48,6 +50,44 @@ class Start:
     pretrain_epochs: int = 0
     informed: bool = True
     centres: Array | None = None
+
+    def clusters_of(self, rows: Rows[NDArray[Any]], n_components: int, seed: int) -> IntArray:
+        """The cluster of each row, checked: shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If the function of the start returns anything but a cluster for each row.
+        """
+        cluster = np.asarray(self.cluster(rows, n_components, seed))
+        if (
+            cluster.shape != (rows.n_rows,)
+            or not np.isin(cluster, np.arange(-1, n_components)).all()
+        ):
+            raise ValueError(
+                f"A start must give each of {rows.n_rows} rows a cluster, 0 to {n_components - 1}, "
+                "or -1."
+            )
+        return cluster.astype(np.int64)
+
+
+def named_after_labels(cluster: IntArray, component: IntArray, n_components: int) -> IntArray:
+    """Number clusters so that as many labelled rows as possible are in their component's cluster.
+
+    Parameters
+    ----------
+    cluster : int array of shape (n,)
+        0 to K - 1.
+    component : int array of shape (n,)
+        The component of each row's label; -1 where there is none.
+    n_components : int
+    """
+    labelled = component >= 0
+    shared = np.zeros((n_components, n_components))
+    np.add.at(shared, (cluster[labelled], component[labelled]), 1)
+    _, name = match(shared)
+    named: IntArray = name[cluster]
+    return named
 
 
 def largest_to_largest(cluster: IntArray, weight: Array, component_weights: Array) -> IntArray:

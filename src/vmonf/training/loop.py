@@ -120,8 +120,6 @@ class TrainingLoop:
         Draws the batches.
     pretraining : Rows, optional
         Rows for pretraining, which uses only the labelled ones. None uses `rows`.
-    pretrain_epochs : int
-        Number of epochs of pretraining, before the first epoch.
     watchers : sequence of Watcher
     """
 
@@ -136,14 +134,15 @@ class TrainingLoop:
         temperature: TemperatureSchedule,
         generator: torch.Generator,
         pretraining: Rows[Tensor] | None = None,
-        pretrain_epochs: int = 0,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.model = model
         self.rows = rows
         self.held_out = held_out
         self.pretraining = rows if pretraining is None else pretraining
-        self.pretrain_epochs = pretrain_epochs
+        # "auto" depends on the start, of which the loop knows nothing; settings resolve it.
+        epochs = training.pretrain_epochs
+        self.pretrain_epochs = 0 if epochs == "auto" else epochs
         self.objective = objective
         self.training = training
         self.max_epochs = max_epochs

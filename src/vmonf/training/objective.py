@@ -59,6 +59,7 @@ class Term(ABC):
         """The contribution of each row, in nats: shape (B,)."""
 
 
+@dataclass(frozen=True)
 class Elbo(Term):
     """sum_c q(c|x) [log p(x, c) - log q(c|x)] of each row without a label.
 
@@ -70,6 +71,7 @@ class Elbo(Term):
         return _of_unlabelled(evaluation.terms.elbo, evaluation)
 
 
+@dataclass(frozen=True)
 class Marginal(Term):
     """log p(x) + sum_c r(c|x) log q(c|x) of each row without a label.
 
@@ -92,6 +94,7 @@ class Marginal(Term):
         return _of_unlabelled(value, evaluation)
 
 
+@dataclass(frozen=True)
 class Labels(Term):
     """log p(x, y) + log q(y|x) of each row whose label y is known."""
 

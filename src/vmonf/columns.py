@@ -67,7 +67,7 @@ def warn_of_repeated_values(X: Array, names: list[str]) -> None:
         )
         more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
         warnings.warn(
-            f"A density grows without bound where values repeat: {listed}{more}; drop such "
+            f"The density is unbounded where values repeat: {listed}{more}; drop such "
             "columns, or add noise as large as the steps between their values.",
             stacklevel=4,
         )

@@ -21,11 +21,10 @@ def check_ending(path: str | os.PathLike[str], endings: Sequence[str]) -> str:
     ending = Path(path).suffix.lower()
     if ending in endings:
         return ending
-    fault = f"the ending '{Path(path).suffix}'" if ending else "no ending"
-    raise ValueError(
-        f"'{path}' has {fault}, which names no format: use {', '.join(endings[:-1])} or "
-        f"{endings[-1]}."
-    )
+    fault = "no ending"
+    if ending:
+        fault = f"the ending '{Path(path).suffix}', which is not that of a known format"
+    raise ValueError(f"'{path}' has {fault}: use {', '.join(endings[:-1])} or {endings[-1]}.")
 
 
 def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> None:

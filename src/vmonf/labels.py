@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 def _whole_numbers(y: NDArray[Any]) -> IntArray:
     if y.dtype.kind == "f":
         y = np.where(np.isnan(y), -1, y)
-        # Beyond 2^53 a float no longer tells neighbouring whole numbers apart.
+        # Beyond 2^53 floats cannot represent every whole number.
         wrong = ~((np.abs(y) <= LARGEST_EXACT_FLOAT) & (y == np.floor(y)))
         if wrong.any():
             row = int(wrong.argmax())

@@ -36,8 +36,8 @@ def to_document(
     ModelFileError
         If the class of a specification is not one that `from_document` finds by its name.
     """
-    # Whether a bar was shown, and where a checkpoint was, is no property of the model; a
-    # generator's state is not kept.
+    # The progress bar and the path of the checkpoint are not properties of the model. The state of
+    # a random generator is not saved.
     parameters = {**parameters, "verbose": 0, "checkpoint": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None

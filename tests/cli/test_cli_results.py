@@ -191,7 +191,9 @@ def test_failures_are_one_sentence(vmonf, shared, data, model, tmp_path, verb):
     assert "no model file" in vmonf.fail(verb, tmp_path / "none.vmonf", data)
     assert "is not a model file" in vmonf.fail(verb, data, data)
     assert "'none.csv' does not exist" in vmonf.fail(verb, model, "none.csv")
-    assert "names no format" in vmonf.fail(verb, model, data, "-o", tmp_path / "out.xlsx")
+    assert "is not that of a known format" in vmonf.fail(
+        verb, model, data, "-o", tmp_path / "out.xlsx"
+    )
     assert "no column 'frog'" in vmonf.fail(verb, model, data, "--exclude", "frog")
     assert "the table offers 1 columns" in vmonf.fail(verb, model, data, "--columns", "x")
     (tmp_path / "half.csv").write_text("x,yy\n1,2\n")

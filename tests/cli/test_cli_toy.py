@@ -75,7 +75,9 @@ def test_bad_usage(vmonf, tmp_path, arguments, fault):
 
 @pytest.mark.usefixtures("left_alone")
 def test_failures_are_one_sentence(vmonf, tmp_path):
-    assert "names no format" in vmonf.fail("toy", "pinwheel", "-o", tmp_path / "toy.xlsx")
+    assert "is not that of a known format" in vmonf.fail(
+        "toy", "pinwheel", "-o", tmp_path / "toy.xlsx"
+    )
     assert "does not exist" in vmonf.fail("toy", "pinwheel", "-o", tmp_path / "none" / "toy.csv")
     message = vmonf.fail("toy", "pinwheel", "--rate", "inf", "-o", tmp_path / "toy.csv")
     assert message == "rate must be at least zero and finite, not inf."

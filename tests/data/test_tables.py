@@ -153,7 +153,7 @@ def test_missing_file_folder_and_unknown_endings(tmp_path):
     folder.mkdir()
     assert "is a folder, not a file" in failure(read_table, folder)
     assert "has the ending '.xlsx'" in failure(read_table, tmp_path / "a.xlsx")
-    assert "has no ending, which names no format: use .csv," in failure(read_table, tmp_path / "a")
+    assert "has no ending: use .csv," in failure(read_table, tmp_path / "a")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def evaluate(
         ),
     ] = None,
     columns: Columns = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the Gaussian mixtures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed of the Gaussian mixtures.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compare a model with Gaussian mixtures.

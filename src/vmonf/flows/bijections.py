@@ -1,7 +1,7 @@
 """Univariate bijections: pure functions of a value and its parameters.
 
-A bijection does not know what computes its parameters: a coupling layer or an autoregressive
-layer does. With all parameters zero, a bijection is the identity.
+The parameters are computed by a coupling layer or an autoregressive layer. With all parameters
+zero, a bijection is the identity.
 """
 
 import math

@@ -31,8 +31,8 @@ class ComponentFlows(nn.Module):
     -----
     Methods take rows as (B, D), shared by all components, or as (K, B, D), with rows for each
     component. ``components``, a tensor of C component indices, restricts a method to these
-    components, at the cost of C: the component axis then has length C, and gradients are those
-    of the full parameters.
+    components: the component axis then has length C, the cost is that of C components, and
+    gradients are those of the full parameters.
     """
 
     def __init__(self, whitening: Whitening, layers: Iterable[Transform]) -> None:
@@ -116,7 +116,7 @@ class ComponentFlows(nn.Module):
     def sample(self, counts: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``counts[c]`` rows from component c.
 
-        Components with like counts are drawn together, as many as fit `values_at_once`,
+        Components with similar counts are drawn together, as many as fit `values_at_once`,
         padded to the largest of their group, which is less than twice the smallest: the work
         is less than twice the number of rows asked for, whatever K is, and no parameter is
         copied per row.

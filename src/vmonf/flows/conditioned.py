@@ -1,4 +1,4 @@
-"""What coupling and autoregressive layers share: a network gives features their bijections."""
+"""The base of coupling and autoregressive layers: a network computes the bijections."""
 
 import torch
 from torch import Tensor

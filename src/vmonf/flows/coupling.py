@@ -1,4 +1,4 @@
-"""Coupling layers: one part of the features transforms the other."""
+"""Coupling layers: half of the features determine how the other half is transformed."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from vmonf.flows.networks import ComponentMLP
 
 
 class Coupling(Conditioned):
-    """The features are cut in two: one part is passed on and determines how the other moves.
+    """Half of the features are unchanged; a network computes the bijections of the others from them.
 
-    A single feature has nothing to depend on: its bijection then has constant parameters.
+    With a single feature there is no such half: the parameters of its bijection are constants.
 
     Source: Dinh et al., "Density estimation using Real NVP" (2017), section 3.2.
 

@@ -172,7 +172,7 @@ class NSF(PairedLayers):
         return layer, RationalQuadraticSpline(int(self.n_bins), float(self.bound))
 
 
-#: The families by name. A new family is one line here, and all tests of the laws hold it.
+#: The families by name. A new family is one line here; the tests take their families from here.
 FAMILIES: dict[str, Family] = {
     "realnvp": RealNVP(),
     "maf": MAF(),
@@ -184,13 +184,13 @@ FAMILIES: dict[str, Family] = {
 def family_of(flow: str | Family) -> Family:
     """The family of a name, or the family itself.
 
-    Any object counts as a family that has `get_params`, and `layers` as `Family` has it; `check`
-    is called where there is one.
+    A family need not be a subclass of `Family`: it is any object with the methods `get_params` and
+    `layers`. `check` is called if there is one.
 
     Raises
     ------
     ParameterError
-        If there is no family of this name, or if the object is no family.
+        If there is no family of this name, or if the object is not a family.
     """
     if isinstance(flow, str):
         if flow in FAMILIES:

@@ -80,7 +80,7 @@ class Whitening(Transform):
         return z, self.log_diagonal.sum(dim=-1).expand(x.shape[:2])
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Colour; see `Transform.inverse`."""
+        """Undo the whitening; see `Transform.inverse`."""
         if self.rotation is None:
             centred = z * (-self.log_diagonal).exp()
         else:

@@ -11,7 +11,7 @@ from vmonf.flows.networks import ComponentMLP
 
 
 class Coupling(Conditioned):
-    """Half of the features are unchanged; a network computes the bijections of the others from them.
+    """Half of the features are unchanged; from them a network computes the others' bijections.
 
     With a single feature there is no such half: the parameters of its bijection are constants.
 

@@ -49,7 +49,7 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
         warnings.warn(
             f"y has {len(found)} classes and n_components={n_components}: every class needs a "
             f"component of its own, so {len(found)} components are fitted.",
-            stacklevel=3,
+            stacklevel=4,
         )
         n_components = len(found)
     component = np.full(len(y), -1, dtype=np.int64)

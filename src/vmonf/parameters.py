@@ -87,7 +87,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 def check_flag(name: str, value: object) -> None:
     """Raise `ParameterError` unless the value is True or False."""
-    if not (isinstance(value, bool) or type(value).__name__ == "bool"):  # also numpy.bool
+    if type(value).__name__ not in ("bool", "bool_"):  # the latter is that of numpy 1
         raise ParameterError(name, f"={value!r} must be True or False.")
 
 

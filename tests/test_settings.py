@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vmonf import NSF, FlowMixture, Training
+from vmonf import NSF, FlowMixture, PosteriorMLP, Training
 from vmonf.parameters import ParameterError
 from vmonf.settings import check_parameters, resolve
 from vmonf.start import STARTS
@@ -98,6 +98,9 @@ def test_the_decay_of_the_temperature_takes_half_of_the_epochs():
         ({"checkpoint": 3}, "checkpoint"),
         ({"device": None}, "device"),
         ({"posterior": "cnn"}, "posterior"),
+        ({"posterior": PosteriorMLP}, "posterior"),
+        ({"flow": NSF}, "flow"),
+        ({"training": Training}, "training"),
         ({"flow__mixing": "turn"}, "flow__mixing"),
         ({"flow": NSF(n_bins=1)}, "flow__n_bins"),
         ({"flow": NSF(bound=0.0)}, "flow__bound"),

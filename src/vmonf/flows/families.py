@@ -195,7 +195,7 @@ def family_of(flow: str | Family) -> Family:
     if isinstance(flow, str):
         if flow in FAMILIES:
             return FAMILIES[flow]
-    elif hasattr(flow, "layers") and hasattr(flow, "get_params"):
+    elif hasattr(flow, "layers") and hasattr(flow, "get_params") and not isinstance(flow, type):
         return flow
     names = ", ".join(FAMILIES)
     raise ParameterError(

@@ -49,7 +49,8 @@ def posterior_of(posterior: object) -> PosteriorMLP:
     """
     if isinstance(posterior, str) and posterior in POSTERIORS:
         return POSTERIORS[posterior]
-    if hasattr(posterior, "network") and hasattr(posterior, "get_params"):
+    is_specification = hasattr(posterior, "network") and hasattr(posterior, "get_params")
+    if is_specification and not isinstance(posterior, type):
         return posterior  # type: ignore[return-value]
     raise ParameterError(
         "posterior",

@@ -98,13 +98,8 @@ class Settings:
         The device is not included. The number of epochs is included only if a schedule depends on
         it. So a training can continue on another device and for more epochs.
         """
-        document = {
-            name: plain(getattr(self, name))
-            for name in (
-                *("n_components", "flow", "posterior", "weights", "init"),
-                "training",
-            )
-        }
+        names = ("n_components", "flow", "posterior", "weights", "init", "training")
+        document = {name: plain(getattr(self, name)) for name in names}
         document["terms"] = [repr(term) for term in self.objective.terms]
         document["temperature"] = list(dataclasses.astuple(self.temperature))
         if self.training.learning_rate_schedule == "cosine":

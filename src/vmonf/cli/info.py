@@ -16,6 +16,8 @@ from vmonf.cli.common import (
 if TYPE_CHECKING:
     from rich.padding import Padding
 
+    from vmonf.start import Agreement
+
 
 def info(model: Model, as_json: Json = False) -> None:
     """Show the contents of a model file.
@@ -52,6 +54,8 @@ def info(model: Model, as_json: Json = False) -> None:
             "converged": mixture.converged_,
             "seconds": mixture.history_["seconds"][-1] if mixture.n_epochs_ else 0.0,
             "shrinkage": mixture.shrinkage_,
+            "start": mixture.start_.chosen,
+            "start_agreements": _agreements(mixture.start_),
         },
         # Read from the file, because the loaded model's device can differ from the fit's.
         "settings": document["parameters"],
@@ -63,6 +67,14 @@ def info(model: Model, as_json: Json = False) -> None:
     for title, values in sections.items():
         out.print(title.capitalize(), style="bold")
         out.print(_two_columns(values))
+
+
+def _agreements(start: Agreement) -> dict[str, dict[str, float]]:
+    """The agreement of each two candidates for the start, by their names."""
+    return {
+        name: dict(zip(start.names, row, strict=True))
+        for name, row in zip(start.names, start.table, strict=True)
+    }
 
 
 def _two_columns(values: Mapping[str, Any]) -> Padding:

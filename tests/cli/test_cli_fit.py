@@ -229,9 +229,9 @@ def test_the_choice_of_the_start_is_told(vmonf, data, tmp_path):
     told = vmonf.succeed("fit", data, "-o", output, *options).stdout
     start = FlowMixture.load(output).start_
     assert str(start) in told
-    shown = json.loads(vmonf.succeed("info", output, "--json").stdout)["training"]
-    assert shown["start"] == start.chosen
-    assert shown["start_agreements"]["peaks"]["peaks"] == 1
+    shown = json.loads(vmonf.succeed("info", output, "--json").stdout)["start"]
+    assert shown["chosen"] == start.chosen
+    assert shown["agreement_of_peaks"]["peaks"] == 1
     assert f"peaks {start.table[0][3]:.6g}" in vmonf.succeed("info", output).stdout
 
 

@@ -54,9 +54,8 @@ def info(model: Model, as_json: Json = False) -> None:
             "converged": mixture.converged_,
             "seconds": mixture.history_["seconds"][-1] if mixture.n_epochs_ else 0.0,
             "shrinkage": mixture.shrinkage_,
-            "start": mixture.start_.chosen,
-            "start_agreements": _agreements(mixture.start_),
         },
+        "start": _of_start(mixture.start_),
         # Read from the file, because the loaded model's device can differ from the fit's.
         "settings": document["parameters"],
     }
@@ -69,12 +68,14 @@ def info(model: Model, as_json: Json = False) -> None:
         out.print(_two_columns(values))
 
 
-def _agreements(start: Agreement) -> dict[str, dict[str, float]]:
-    """The agreement of each two candidates for the start, by their names."""
-    return {
-        name: dict(zip(start.names, row, strict=True))
-        for name, row in zip(start.names, start.table, strict=True)
-    }
+def _of_start(start: Agreement) -> dict[str, Any]:
+    """The start and, if it was chosen by agreement, the agreement of each two candidates."""
+    shown: dict[str, Any] = {"chosen": start.chosen}
+    if start.names:
+        shown["agreement_with_others"] = start.with_others
+    for name, row in zip(start.names, start.table, strict=True):
+        shown[f"agreement_of_{name}"] = dict(zip(start.names, row, strict=True))
+    return shown
 
 
 def _two_columns(values: Mapping[str, Any]) -> Padding:

@@ -43,7 +43,7 @@ CANDIDATES: dict[str, ClusterSample] = {
     "tree": tree_clusters,
 }
 #: Name of a further candidate, if all components have labels: the labels, spread along the graph.
-SPREAD = "spread labels"
+SPREAD = "labels"
 #: The agreement is computed on at most this many rows.
 MAX_COMPARED_ROWS = 5_000
 #: A candidate is left out if more labelled rows than in the best candidate are in a wrong cluster:

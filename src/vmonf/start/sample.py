@@ -29,6 +29,9 @@ MAX_ROWS = 20_000
 PRINCIPAL_AXES = 50
 #: Number of nearest neighbours of each row in the graph.
 NEIGHBOURS = 10
+#: The neighbours of an unconnected part of at most this many rows are found among all rows.
+#: For a larger part, the rows outside are indexed anew.
+SMALL_PART = 200
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,13 @@ class Sample:
     weight: Array
 
     @cached_property
+    def _nearest(self) -> NearestNeighbors:
+        return NearestNeighbors().fit(self.x)
+
+    @cached_property
     def neighbours(self) -> tuple[Array, IntArray]:
         """Distances and indices of the nearest other rows, nearest first: both (n, k)."""
-        n_neighbours = min(NEIGHBOURS, len(self.x) - 1)
-        distances, indices = NearestNeighbors(n_neighbors=n_neighbours).fit(self.x).kneighbors()
+        distances, indices = self._nearest.kneighbors(n_neighbors=min(NEIGHBOURS, len(self.x) - 1))
         return distances, indices.astype(np.int64)
 
     @cached_property
@@ -78,11 +84,18 @@ class Sample:
 
     def _bridge(self, inside: NDArray[np.bool_]) -> tuple[int, int, float]:
         """The shortest edge from the rows inside to the others, and its length."""
-        members, others = np.flatnonzero(inside), np.flatnonzero(~inside)
-        nearest = NearestNeighbors(n_neighbors=1).fit(self.x[others])
-        distances, indices = nearest.kneighbors(self.x[members])
-        best = int(distances[:, 0].argmin())
-        return int(members[best]), int(others[indices[best, 0]]), float(distances[best, 0])
+        members = np.flatnonzero(inside)
+        if len(members) <= SMALL_PART:
+            # One more neighbour than there are rows inside, so that some are outside.
+            distances, indices = self._nearest.kneighbors(self.x[members], len(members) + 1)
+            distances = np.where(inside[indices], np.inf, distances)
+        else:
+            others = np.flatnonzero(~inside)
+            nearest = NearestNeighbors(n_neighbors=1).fit(self.x[others])
+            distances, indices = nearest.kneighbors(self.x[members])
+            indices = others[indices]
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        return int(members[i]), int(indices[i, j]), float(distances[i, j])
 
 
 #: A function of a sample, K and a seed. It returns the cluster of each row of the sample, 0 to

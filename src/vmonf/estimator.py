@@ -25,6 +25,7 @@ from vmonf.model_file import from_document, to_document
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
 from vmonf.settings import check_parameters, resolve, with_nested
+from vmonf.start import Agreement
 from vmonf.storage import read_model, write_model
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
 
@@ -73,10 +74,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         paper.
     temperature_epochs : int or None, default=None
         Number of epochs of the decay. None means half of `max_epochs`.
-    init : {"kmeans", "graph", "random", "none"} or array of shape (K, D), default="kmeans"
-        The clusters from which the components start. "kmeans" uses k-means. "graph" cuts the
+    init : str or array of shape (K, D), default="kmeans"
+        The clusters from which the components start: "kmeans", "auto", "graph", "peaks", "tree",
+        "gaussian", "merged", "random", "none" or centres. "kmeans" uses k-means. "graph" cuts the
         graph of nearest neighbours, which follows rings, wings and other shapes, and along which
-        labels spread (see `vmonf.start.graph`). "random" assigns each row to the nearest of K
+        labels spread (see `vmonf.start.graph`). "peaks" uses the K most prominent peaks of the
+        density of nearest neighbours. "tree" merges rows along the minimum spanning tree, and
+        keeps the sizes of clusters even. "gaussian" uses a Gaussian mixture, which finds clusters
+        of unequal size. "merged" uses a mixture of more Gaussians, which are merged until K
+        remain. "auto" computes the clusters of "gaussian", "merged", "graph", "peaks" and "tree",
+        and takes those that agree most with the others; `start_` tells which (see
+        `vmonf.start.agreement`). "random" assigns each row to the nearest of K
         random rows. An array assigns each row to the nearest of the given centres. With labels,
         each class starts from its own rows. "none" is the paper's start: every component starts
         from all rows, with networks drawn at random, and the components separate by chance and
@@ -142,6 +150,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         training rows are used if none are held out. Both are NaN if nothing was trained.
     shrinkage_ : dict
         The shrinkage of the covariances of the start; see `vmonf.start.Shrinkage`.
+    start_ : vmonf.start.Agreement
+        The name of the start, ``start_.chosen``. With ``init="auto"`` also the names of the
+        candidates and the table of their agreements. ``str(start_)`` is one sentence.
     model_ : vmonf.model.MixtureModel
         The torch model, for example for your own training loop. It takes rows as float64 tensors
         in the units of X, and ``-model_.elbo(x).mean()`` is a loss.
@@ -166,6 +177,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     converged_: bool
     verdict_: Verdict
     shrinkage_: dict[str, float]
+    start_: Agreement
     model_: MixtureModel
 
     # `watchers` are not data about the rows, so that scikit-learn must not route them as metadata.
@@ -295,6 +307,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             converged_=fit.training.converged,
             verdict_=fit.verdict,
             shrinkage_=dataclasses.asdict(fit.shrinkage),
+            start_=prepared.start,
         )
         self._parameters_of_fit = parameters
         return self

@@ -22,6 +22,7 @@ from vmonf.model import MixtureModel, Standardizer, build_model, in_parts
 from vmonf.rows import Rows
 from vmonf.settings import Settings
 from vmonf.start import (
+    Agreement,
     GaussianStart,
     GaussianStarter,
     Shrinkage,
@@ -62,6 +63,8 @@ class Prepared:
         Standardised rows are (x - shift) / scale.
     train, held_out : int array
         Indices of the training rows and of the held-out rows.
+    start : Agreement
+        The start that was used, and how it was chosen.
     """
 
     standardised: ArrayRows
@@ -70,6 +73,7 @@ class Prepared:
     scale: Array
     train: IntArray
     held_out: IntArray
+    start: Agreement
 
     @property
     def judged(self) -> IntArray:
@@ -124,13 +128,18 @@ def prepare(
     train, held_out = _split(rows, settings, np.random.default_rng(seed))
     standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
     start = settings.start
-    if start is not None and start.once and not (rows.cluster >= 0).any():
-        cluster = start.clusters_of(standardised, settings.n_components, seed)
+    chosen = Agreement(settings.init if isinstance(settings.init, str) else "centres")
+    if (rows.cluster >= 0).any():
+        chosen = Agreement("clusters")
+    elif start is not None and start.once:
+        cluster, agreement = start.clusters_of(standardised, settings.n_components, seed)
+        chosen = agreement or chosen
         if settings.weights is not None and not rows.labelled.any():
             cluster = largest_to_largest(cluster, rows.weight, settings.weights)
         rows = dataclasses.replace(rows, cluster=cluster)
         standardised = dataclasses.replace(standardised, cluster=cluster)
-    return Prepared(standardised, rows.to_tensors(settings.device), shift, scale, train, held_out)
+    tensors = rows.to_tensors(settings.device)
+    return Prepared(standardised, tensors, shift, scale, train, held_out, chosen)
 
 
 def fit_best(

@@ -15,6 +15,7 @@ from vmonf.judge import Verdict
 from vmonf.model import POSTERIORS, MixtureModel, build_model
 from vmonf.plain import plain
 from vmonf.settings import device_of, specifications
+from vmonf.start import Agreement
 from vmonf.storage import ModelFileError
 from vmonf.training import Training
 
@@ -58,6 +59,7 @@ def to_document(
         "converged": attributes["converged_"],
         "verdict": vars(attributes["verdict_"]),
         "shrinkage": attributes["shrinkage_"],
+        "start": vars(attributes["start_"]),
     }
     return plain(document), model.state_dict()
 
@@ -116,6 +118,7 @@ def from_document(
             "converged_": document["converged"],
             "verdict_": Verdict(**document["verdict"]),
             "shrinkage_": document["shrinkage"],
+            "start_": _start(document),
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelFileError(
@@ -127,6 +130,18 @@ def from_document(
         attributes["feature_names_in_"] = np.array(document["feature_names"], dtype=object)
     attributes["model_"] = model.to(device_of(parameters["device"]))
     return parameters, attributes
+
+
+def _start(document: Mapping[str, Any]) -> Agreement:
+    """The start of the fit. Files that were written before it was kept have only the name."""
+    if "start" in document:
+        return Agreement(**{name: _tuples(value) for name, value in document["start"].items()})
+    init = document["parameters"]["init"]
+    return Agreement(init if isinstance(init, str) else "centres")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _classes() -> dict[str, type]:

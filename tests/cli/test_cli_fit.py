@@ -9,6 +9,7 @@ import pytest
 from vmonf import NSF, FlowMixture, PosteriorMLP, RealNVP, Training
 from vmonf.cli.fit import OPTIONS, describe, fit
 from vmonf.judge import Verdict
+from vmonf.start import Agreement
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
@@ -122,6 +123,7 @@ def test_the_verdict_is_told(verdict, converged, words):
         converged_=converged,
         best_epoch_=found.epoch,
         held_out_log_likelihood_=found.log_likelihood,
+        start_=Agreement("kmeans"),
     )
     assert words in describe(mixture)
     assert ("before it converged" in describe(mixture)) == (
@@ -219,6 +221,18 @@ def test_help_names_every_family_and_start(vmonf):
     shown = vmonf.succeed("fit", "--help").stdout
     for name in (*FAMILIES, *STARTS):
         assert name in shown, name
+
+
+def test_the_choice_of_the_start_is_told(vmonf, data, tmp_path):
+    output = tmp_path / "m.vmonf"
+    options = ("-k", 2, "--columns", "x,y", "--init", "auto", "--max-epochs", 0)
+    told = vmonf.succeed("fit", data, "-o", output, *options).stdout
+    start = FlowMixture.load(output).start_
+    assert str(start) in told
+    shown = json.loads(vmonf.succeed("info", output, "--json").stdout)["start"]
+    assert shown["chosen"] == start.chosen
+    assert shown["agreement_of_peaks"]["peaks"] == 1
+    assert f"peaks {start.table[0][3]:.6g}" in vmonf.succeed("info", output).stdout
 
 
 def test_an_existing_model_is_replaced(vmonf, data, tmp_path):

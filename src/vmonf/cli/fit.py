@@ -81,7 +81,9 @@ def fit(
     init: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Initialisation of components: kmeans, graph, random or none."
+            metavar="NAME",
+            help="Initialisation of components: kmeans, auto (of several clusterings the one that "
+            "agrees most with the others), graph, peaks, tree, gaussian, merged, random or none.",
         ),
     ] = "kmeans",
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
@@ -167,6 +169,7 @@ def fit(
                 "epochs": mixture.n_epochs_,
                 "best_epoch": mixture.best_epoch_,
                 "converged": mixture.converged_,
+                "start": mixture.start_.chosen,
                 "seconds": seconds,
             }
         )
@@ -192,7 +195,8 @@ def _listed(features: list[str]) -> str:
 
 def describe(mixture: FlowMixture) -> str:
     """Describe in a few lines what the fit kept and why."""
-    lines = [str(mixture.verdict_)]
+    lines = [str(mixture.start_)] if mixture.start_.names else []
+    lines.append(str(mixture.verdict_))
     if not math.isnan(mixture.held_out_log_likelihood_):
         lines.append(
             f"Held-out log-likelihood: {mixture.held_out_log_likelihood_:.4f} nats per row."

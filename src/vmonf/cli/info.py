@@ -16,6 +16,8 @@ from vmonf.cli.common import (
 if TYPE_CHECKING:
     from rich.padding import Padding
 
+    from vmonf.start import Agreement
+
 
 def info(model: Model, as_json: Json = False) -> None:
     """Show the contents of a model file.
@@ -53,6 +55,7 @@ def info(model: Model, as_json: Json = False) -> None:
             "seconds": mixture.history_["seconds"][-1] if mixture.n_epochs_ else 0.0,
             "shrinkage": mixture.shrinkage_,
         },
+        "start": _of_start(mixture.start_),
         # Read from the file, because the loaded model's device can differ from the fit's.
         "settings": document["parameters"],
     }
@@ -63,6 +66,16 @@ def info(model: Model, as_json: Json = False) -> None:
     for title, values in sections.items():
         out.print(title.capitalize(), style="bold")
         out.print(_two_columns(values))
+
+
+def _of_start(start: Agreement) -> dict[str, Any]:
+    """The start and, if it was chosen by agreement, the agreement of each two candidates."""
+    shown: dict[str, Any] = {"chosen": start.chosen}
+    if start.names:
+        shown["agreement_with_others"] = start.with_others
+    for name, row in zip(start.names, start.table, strict=True):
+        shown[f"agreement_of_{name}"] = dict(zip(start.names, row, strict=True))
+    return shown
 
 
 def _two_columns(values: Mapping[str, Any]) -> Padding:

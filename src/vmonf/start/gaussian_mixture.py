@@ -228,7 +228,7 @@ class GaussianStarter:
 
     def _cluster(self, rows: ArrayRows, random: np.random.Generator) -> IntArray:
         seed = int(random.integers(np.iinfo(np.int32).max))
-        cluster = self.start.clusters_of(rows, self.n_components, seed)
+        cluster = self.start.clusters_of(rows, self.n_components, seed).cluster
         if self.weights is not None and self.start.centres is None:
             cluster = largest_to_largest(cluster, rows.weight, self.weights)
         return cluster

@@ -15,10 +15,9 @@ from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import cg, eigsh
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
+from vmonf.start.sample import Sample, drawn, sample_of
 from vmonf.start.starts import named_after_labels
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Number of nearest neighbours that each row is linked to.
-NEIGHBOURS = 10
-#: With more features than this, distances are computed in this many principal components.
-PRINCIPAL_AXES = 50
 #: Largest number of rows in the graph. From larger tables, rows are drawn at random.
 MAX_ROWS = 50_000
 #: Cuts are computed from K to K plus this many eigenvectors. With only K, a small group of
@@ -80,38 +75,26 @@ def graph_clusters(
     random = check_random_state(random_state)
     known = np.full(len(X), -1) if component is None else np.asarray(component)
     weights = np.ones(len(X)) if weight is None else np.asarray(weight)
-    chosen = _drawn(known, random)
+    chosen = drawn(known, MAX_ROWS, random)
     cluster = np.full(len(X), -1, dtype=np.int64)
     if n_components == 1:
         return np.zeros_like(cluster)
-    graph = _neighbour_graph(np.asarray(X)[chosen], random)
+    sample = sample_of(np.asarray(X)[chosen], weights[chosen], random)
     known = known[chosen]
     if len(np.unique(known[known >= 0])) == n_components:
-        found = _spread(graph, known, n_components)
+        found = spread_labels(sample, known, n_components)
     else:
-        found = _cut(graph, n_components, weights[chosen], random)
-        found = named_after_labels(found, known, n_components)
+        found = named_after_labels(cut_graph(sample, n_components, random), known, n_components)
     cluster[chosen] = np.where(known >= 0, known, found)
     return cluster
 
 
-def _drawn(known: IntArray, random: np.random.RandomState) -> IntArray:
-    """Indices of the rows in the graph: all, or `MAX_ROWS`, with preference for known rows."""
-    if len(known) <= MAX_ROWS:
-        return np.arange(len(known))
-    order = random.permutation(len(known))
-    order = order[np.argsort(known[order] < 0, kind="stable")]
-    return np.sort(order[:MAX_ROWS])
-
-
-def _neighbour_graph(X: Array, random: np.random.RandomState) -> csr_array:
+def _neighbour_graph(sample: Sample) -> csr_array:
     """Symmetric adjacency (n, n): 1 between mutual neighbours, 1/2 between one-way neighbours."""
-    if min(X.shape) > PRINCIPAL_AXES:
-        pca = PCA(PRINCIPAL_AXES, svd_solver="randomized", random_state=random)
-        X = pca.fit_transform(X)
-    n_neighbours = min(NEIGHBOURS, len(X) - 1)
-    nearest = NearestNeighbors(n_neighbors=n_neighbours).fit(X)
-    one_way = csr_array(nearest.kneighbors_graph())
+    _, indices = sample.neighbours
+    n, n_neighbours = indices.shape
+    ends = (np.repeat(np.arange(n), n_neighbours), indices.ravel())
+    one_way = csr_array(coo_array((np.ones(indices.size), ends), shape=(n, n)))
     return csr_array((one_way + one_way.T) / 2)
 
 
@@ -121,8 +104,17 @@ def _smoothing(graph: csr_array) -> csr_array:
     return csr_array(root @ graph @ root)
 
 
-def _spread(graph: csr_array, known: IntArray, n_components: int) -> IntArray:
-    """The label with the largest spread value at each row, or -1 if no label reaches it."""
+def spread_labels(sample: Sample, known: IntArray, n_components: int) -> IntArray:
+    """The label with the largest spread value at each row, or -1 if no label reaches it.
+
+    Parameters
+    ----------
+    sample : Sample
+    known : int array of shape (n,)
+        The known cluster of each row, or -1. Every cluster is that of some row.
+    n_components : int
+    """
+    graph = _neighbour_graph(sample)
     n = len(known)
     system = diags_array(np.ones(n)) - SPREAD * _smoothing(graph)
     reach = np.zeros((n, n_components))
@@ -134,10 +126,12 @@ def _spread(graph: csr_array, known: IntArray, n_components: int) -> IntArray:
     return found
 
 
-def _cut(
-    graph: csr_array, n_components: int, weight: Array, random: np.random.RandomState
+def cut_graph(
+    sample: Sample, n_components: int, random_state: int | np.random.RandomState
 ) -> IntArray:
     """The spectral clusters with the smallest normalised cut: shape (n,)."""
+    graph = _neighbour_graph(sample)
+    random = check_random_state(random_state)
     vectors = _eigenvectors(_smoothing(graph), n_components + MORE_EIGENVECTORS)
     seed = int(random.randint(np.iinfo(np.int32).max))
     best, smallest = np.zeros(len(vectors), dtype=np.int64), np.inf
@@ -145,7 +139,7 @@ def _cut(
         place = vectors[:, :n_vectors]
         place = place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
         kmeans = KMeans(n_components, n_init=10, random_state=seed)
-        found = kmeans.fit(place, sample_weight=weight).labels_.astype(np.int64)
+        found = kmeans.fit(place, sample_weight=sample.weight).labels_.astype(np.int64)
         cut = _normalised_cut(graph, found, n_components)
         if cut < smallest:
             best, smallest = found, cut

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,8 +19,60 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 #: A function of rows (numpy arrays, in standardised units), K and a seed. It returns the cluster of
-#: each row, 0 to K - 1, or -1 if the start gives none: int64, shape (n,).
-ClusterRows: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray]"
+#: each row, 0 to K - 1, or -1 if the start gives none: int64, shape (n,). A start that chooses
+#: among others returns a `Clustering`.
+ClusterRows: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray | Clustering]"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The start that a fit used, and how it was chosen.
+
+    Attributes
+    ----------
+    chosen : str
+        The name of the start. "centres" if centres were given, and "clusters" if clusters were.
+    names : tuple of str
+        The candidates, if the start was chosen by agreement; otherwise empty.
+    table : tuple of tuples of float
+        The adjusted Rand index between the clusters of each two candidates.
+    """
+
+    chosen: str
+    names: tuple[str, ...] = ()
+    table: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def with_others(self) -> float:
+        """Mean adjusted Rand index between the chosen candidate and the others; NaN if none."""
+        if len(self.names) < 2:
+            return math.nan
+        row = self.table[self.names.index(self.chosen)]
+        return (sum(row) - row[self.names.index(self.chosen)]) / (len(self.names) - 1)
+
+    def __str__(self) -> str:
+        """The choice in one sentence."""
+        if not self.names:
+            return f"The start was {self.chosen!r}."
+        return (
+            f"The start {self.chosen!r} was chosen from {len(self.names)}: its clusters agree with "
+            f"the others' by a mean adjusted Rand index of {self.with_others:.2f}."
+        )
+
+
+class Clustering(NamedTuple):
+    """The clusters of a start that chooses among others.
+
+    Attributes
+    ----------
+    cluster : int array of shape (n,)
+        The cluster of each row, 0 to K - 1, or -1.
+    agreement : Agreement or None
+        How the start was chosen.
+    """
+
+    cluster: IntArray
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +104,17 @@ class Start:
     informed: bool = True
     centres: Array | None = None
 
-    def clusters_of(self, rows: Rows[NDArray[Any]], n_components: int, seed: int) -> IntArray:
-        """The cluster of each row, checked: shape (n,).
+    def clusters_of(self, rows: Rows[NDArray[Any]], n_components: int, seed: int) -> Clustering:
+        """The cluster of each row, checked.
 
         Raises
         ------
         ValueError
             If the function of the start returns anything but a cluster for each row.
         """
-        cluster = np.asarray(self.cluster(rows, n_components, seed))
+        found = self.cluster(rows, n_components, seed)
+        cluster, agreement = found if isinstance(found, Clustering) else (found, None)
+        cluster = np.asarray(cluster)
         if (
             cluster.shape != (rows.n_rows,)
             or not np.isin(cluster, np.arange(-1, n_components)).all()
@@ -68,7 +123,7 @@ class Start:
                 f"A start must give each of {rows.n_rows} rows a cluster, 0 to {n_components - 1}, "
                 "or -1."
             )
-        return cluster.astype(np.int64)
+        return Clustering(cluster.astype(np.int64), agreement)
 
 
 def named_after_labels(cluster: IntArray, component: IntArray, n_components: int) -> IntArray:

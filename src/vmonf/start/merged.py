@@ -1,0 +1,102 @@
+"""Clusters of a Gaussian mixture, and of one with more Gaussians that are merged."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vmonf.rows import Rows
+from vmonf.start.centres import kmeans, random_rows
+from vmonf.start.gaussian_mixture import GaussianStart, GaussianStarter, Shrinkage
+from vmonf.start.gaussians import normalise
+from vmonf.start.sample import Sample
+from vmonf.start.starts import Start
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: Number of first clusters of random rows that "gaussian" tries besides those of k-means.
+RANDOM_STARTS = 3
+#: The search for the number of Gaussians ends after this many numbers without a better BIC.
+PATIENCE = 2
+
+
+def gaussian_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
+    """Clusters of a mixture of K Gaussians with full covariances: shape (n,).
+
+    Of several mixtures, from k-means and from random rows, the likeliest is kept.
+    """
+    starts = [kmeans] + RANDOM_STARTS * [random_rows]
+    fits = [_mixture(sample, n_components, Start(s), seed + i) for i, s in enumerate(starts)]
+    best = max(fits, key=lambda fit: _log_likelihood(fit, sample))
+    clusters: IntArray = best.log_joint(sample.x).argmax(axis=1)
+    return clusters
+
+
+def merged_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
+    """Clusters of a mixture of K or more Gaussians, merged until K remain: shape (n,).
+
+    The number of Gaussians, up to 3 K + 4, is that of the best BIC. Then the two clusters are
+    merged between which a row is most likely assigned to the wrong one.
+
+    Source: Hennig, "Methods for merging Gaussian mixture components" (2010), method DEMP:
+    directly estimated misclassification probabilities.
+    """
+    n, n_features = sample.x.shape
+    best, lowest, since = None, math.inf, 0
+    largest = max(n_components, min(3 * n_components + 4, n // (n_features + 2)))
+    for n_gaussians in range(n_components, largest + 1, math.ceil(n_components / 4)):
+        mixture = _mixture(sample, n_gaussians, Start(kmeans), seed)
+        n_parameters = n_gaussians + mixture.means.size + _n_covariances(mixture)
+        bic = n_parameters * math.log(n) - 2 * _log_likelihood(mixture, sample)
+        if bic < lowest:
+            best, lowest, since = mixture, bic, 0
+        else:
+            since += 1
+        if since == PATIENCE:
+            break
+    assert best is not None
+    _, probability = normalise(best.log_joint(sample.x).T)
+    return _merged(probability, sample.weight, n_components)
+
+
+def _merged(probability: Array, weight: Array, n_components: int) -> IntArray:
+    """Clusters from the probabilities (K', n) of K' Gaussians, merged until K remain."""
+    while len(probability) > n_components:
+        assigned = probability.argmax(axis=0)
+        wrong = np.zeros((len(probability), len(probability)))
+        np.add.at(wrong.T, assigned, (probability * weight).T)
+        wrong /= np.maximum((probability @ weight)[:, None], 1e-300)
+        np.fill_diagonal(wrong, 0.0)
+        i, j = np.unravel_index(wrong.argmax(), wrong.shape)
+        probability[min(i, j)] += probability[max(i, j)]
+        probability = np.delete(probability, max(i, j), axis=0)
+    clusters: IntArray = probability.argmax(axis=0)
+    return clusters
+
+
+def _mixture(sample: Sample, n_components: int, start: Start, seed: int) -> GaussianStart:
+    nowhere = np.full(len(sample.x), -1)
+    rows = Rows(sample.x, sample.weight, nowhere, nowhere)
+    # As many rows as features: enough that no covariance is singular.
+    shrinkage = Shrinkage(float(sample.x.shape[1]), 0.1)
+    starter = GaussianStarter(n_components, start, shrinkage=shrinkage)
+    return starter.fit(rows, np.random.default_rng(seed))[1]
+
+
+def _log_likelihood(mixture: GaussianStart, sample: Sample) -> float:
+    return float(mixture.log_prob(sample.x) @ sample.weight)
+
+
+def _n_covariances(mixture: GaussianStart) -> int:
+    """Number of parameters of the covariances."""
+    covariances = mixture.covariances
+    if covariances.ndim == 2:
+        return int(covariances.size)
+    n_components, n_features, _ = covariances.shape
+    return int(n_components * n_features * (n_features + 1) // 2)

@@ -1,0 +1,91 @@
+"""Clusters of the rows around the highest peaks of the density."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vmonf.start.links import Forest, Links
+from vmonf.start.sample import Sample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: A peak whose rows are fewer than this is not one: its prominence is that of chance.
+FEWEST_ROWS = 5
+
+
+def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
+    """Clusters around the K most prominent peaks of the density: shape (n,).
+
+    Each row belongs to the peak that is reached by steps to the densest neighbour. The prominence
+    of a peak is the log density at the peak minus that at the saddle to a higher peak. Peaks of
+    low prominence are merged with that higher peak until K remain.
+
+    Source: Chazal, Guibas, Oudot & Skraba, "Persistence-based clustering in Riemannian manifolds"
+    (2011), section 2. There the threshold of the prominence is given; here K is.
+
+    Parameters
+    ----------
+    sample : Sample
+        At least two rows.
+    n_components : int
+        K, at most the number of rows.
+    seed : int
+        Not used, since nothing is drawn.
+    """
+    height = log_density(sample)
+    links = sample.links
+    low = np.minimum(height[links.first], height[links.second])
+    high = np.maximum(height[links.first], height[links.second])
+    # Along an edge to another part of the graph, the density is that of a gap of this length.
+    low = np.minimum(low, -_safe_log(links.length, sample))
+    tree = links.spanning_tree(np.lexsort((-high, -low)))
+    prominence = _prominences(tree, height, sample)
+    cut = np.argsort(-prominence, kind="stable")[: n_components - 1]
+    return tree.parts_without(cut, len(height))
+
+
+def log_density(sample: Sample) -> Array:
+    """Log density of each row up to a constant, divided by the number of features: shape (n,).
+
+    It is minus the log of the root mean square distance to the nearest neighbours, averaged over
+    the row and its neighbours.
+    """
+    distances, indices = sample.neighbours
+    rough = -_safe_log(np.sqrt(np.square(distances).mean(axis=1)), sample)
+    smooth: Array = (rough + rough[indices].sum(axis=1)) / (1 + indices.shape[1])
+    return smooth
+
+
+def _safe_log(length: Array, sample: Sample) -> Array:
+    """Log of distances, of which those of equal rows are raised to a small positive one."""
+    distances, _ = sample.neighbours
+    positive = distances[distances > 0]
+    least = positive.min() if len(positive) else 1.0
+    logs: Array = np.log(np.maximum(length, least))
+    return logs
+
+
+def _prominences(tree: Links, height: Array, sample: Sample) -> Array:
+    """The prominence of the peak that ends at each edge of a spanning tree: shape (n - 1,)."""
+    n = len(height)
+    forest = Forest(n)
+    peak = height.copy()
+    size = np.ones(n, dtype=np.int64)
+    saddle = np.minimum(height[tree.first], height[tree.second])
+    saddle = np.minimum(saddle, -_safe_log(tree.length, sample))
+    prominence = np.zeros(n - 1)
+    for edge, (i, j) in enumerate(zip(tree.first.tolist(), tree.second.tolist(), strict=True)):
+        a, b = forest.root(i), forest.root(j)
+        if peak[a] < peak[b]:
+            a, b = b, a
+        if size[b] >= FEWEST_ROWS:
+            prominence[edge] = peak[b] - saddle[edge]
+        forest.parent[b] = a
+        size[a] += size[b]
+    return prominence

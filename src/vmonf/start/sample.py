@@ -1,0 +1,165 @@
+"""A sample of the rows, with the graph of nearest neighbours that several starts use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from vmonf.rows import Rows
+from vmonf.start.links import Links
+from vmonf.start.starts import ClusterRows, named_after_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+#: Largest number of rows of a sample.
+MAX_ROWS = 20_000
+#: With more features than this, distances are computed in this many principal components.
+PRINCIPAL_AXES = 50
+#: Number of nearest neighbours of each row in the graph.
+NEIGHBOURS = 10
+#: The neighbours of an unconnected part of at most this many rows are found among all rows.
+#: For a larger part, the rows outside are indexed anew.
+SMALL_PART = 200
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows for a start that looks at distances.
+
+    Attributes
+    ----------
+    x : array of shape (n, D)
+        The rows, in at most 50 principal components.
+    weight : array of shape (n,)
+    """
+
+    x: Array
+    weight: Array
+
+    @cached_property
+    def _nearest(self) -> NearestNeighbors:
+        return NearestNeighbors().fit(self.x)
+
+    @cached_property
+    def neighbours(self) -> tuple[Array, IntArray]:
+        """Distances and indices of the nearest other rows, nearest first: both (n, k)."""
+        distances, indices = self._nearest.kneighbors(n_neighbors=min(NEIGHBOURS, len(self.x) - 1))
+        return distances, indices.astype(np.int64)
+
+    @cached_property
+    def links(self) -> Links:
+        """Edges to the nearest neighbours, and the shortest edges that connect all rows.
+
+        Unconnected parts are connected as in Boruvka's algorithm: in each round every part but
+        the largest gets an edge to its nearest row outside.
+        """
+        distances, indices = self.neighbours
+        n, n_neighbours = indices.shape
+        first = np.repeat(np.arange(n), n_neighbours)
+        second, length = indices.ravel(), distances.ravel()
+        while True:
+            graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+            n_parts, part = connected_components(csr_array(graph), directed=False)
+            if n_parts == 1:
+                return Links(first, second, length)
+            bridges = [
+                self._bridge(part == p)
+                for p in np.delete(np.arange(n_parts), np.bincount(part).argmax())
+            ]
+            first = np.append(first, [bridge[0] for bridge in bridges])
+            second = np.append(second, [bridge[1] for bridge in bridges])
+            length = np.append(length, [bridge[2] for bridge in bridges])
+
+    def _bridge(self, inside: NDArray[np.bool_]) -> tuple[int, int, float]:
+        """The shortest edge from the rows inside to the others, and its length."""
+        members = np.flatnonzero(inside)
+        if len(members) <= SMALL_PART:
+            # One more neighbour than there are rows inside, so that some are outside.
+            distances, indices = self._nearest.kneighbors(self.x[members], len(members) + 1)
+            distances = np.where(inside[indices], np.inf, distances)
+        else:
+            others = np.flatnonzero(~inside)
+            nearest = NearestNeighbors(n_neighbors=1).fit(self.x[others])
+            distances, indices = nearest.kneighbors(self.x[members])
+            indices = others[indices]
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        return int(members[i]), int(indices[i, j]), float(distances[i, j])
+
+
+#: A function of a sample, K and a seed. It returns the cluster of each row of the sample, 0 to
+#: K - 1: int64, shape (n,). It is called with at least two rows and at least two clusters.
+ClusterSample: TypeAlias = "Callable[[Sample, int, int], IntArray]"
+
+
+def of_a_sample(cluster_sample: ClusterSample) -> ClusterRows:
+    """A start that clusters at most `MAX_ROWS` rows; the others are in no cluster.
+
+    Its clusters are named after the labels, and labelled rows are in their own cluster.
+    """
+
+    def cluster(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> IntArray:
+        chosen = drawn(rows.component, MAX_ROWS, np.random.default_rng(seed))
+        known = rows.component[chosen]
+        sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
+        found = clusters_of_sample(cluster_sample, sample, n_components, seed)
+        found = named_after_labels(found, known, n_components)
+        cluster = np.full(rows.n_rows, -1, dtype=np.int64)
+        cluster[chosen] = np.where(known >= 0, known, found)
+        return cluster
+
+    return cluster
+
+
+def clusters_of_sample(
+    cluster_sample: ClusterSample, sample: Sample, n_components: int, seed: int
+) -> IntArray:
+    """The clusters of a sample, none of which is empty if there are as many rows: shape (n,)."""
+    if n_components == 1:
+        return np.zeros(len(sample.x), dtype=np.int64)
+    if n_components >= len(sample.x):
+        return np.arange(len(sample.x), dtype=np.int64)
+    return without_empty(cluster_sample(sample, n_components, seed), sample.x, n_components)
+
+
+def drawn(
+    component: IntArray, max_rows: int, random: np.random.Generator | np.random.RandomState
+) -> IntArray:
+    """Indices of all rows, or of `max_rows` random ones, with preference for labelled rows."""
+    if len(component) <= max_rows:
+        return np.arange(len(component))
+    order = random.permutation(len(component))
+    order = order[np.argsort(component[order] < 0, kind="stable")]
+    return np.sort(order[:max_rows])
+
+
+def sample_of(x: Array, weight: Array, random_state: int | np.random.RandomState) -> Sample:
+    """The sample of all these rows: (n, D) and (n,)."""
+    if min(x.shape) > PRINCIPAL_AXES:
+        pca = PCA(PRINCIPAL_AXES, svd_solver="randomized", random_state=random_state)
+        x = pca.fit_transform(x)
+    return Sample(x, weight)
+
+
+def without_empty(cluster: IntArray, x: Array, n_components: int) -> IntArray:
+    """Fill each empty cluster with half of the largest one, cut along its widest column."""
+    cluster = cluster.copy()
+    for c in range(n_components):
+        sizes = np.bincount(cluster, minlength=n_components)
+        if sizes[c] == 0:
+            members = np.flatnonzero(cluster == sizes.argmax())
+            widest = int(x[members].var(axis=0).argmax())
+            order = np.argsort(x[members, widest], kind="stable")
+            cluster[members[order[len(members) // 2 :]]] = c
+    return cluster

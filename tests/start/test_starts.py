@@ -115,7 +115,9 @@ def test_clusters_are_named_after_labels(name):
     np.testing.assert_array_equal(cluster, np.array([1, 2, 0])[y])
 
 
-def test_links_connect_all_rows_and_hold_the_minimum_spanning_tree(random):
+@pytest.mark.parametrize("small_part", [0, 200])
+def test_links_connect_all_rows_and_hold_the_minimum_spanning_tree(random, monkeypatch, small_part):
+    monkeypatch.setattr(sample, "SMALL_PART", small_part)
     from scipy.sparse.csgraph import minimum_spanning_tree
     from scipy.spatial.distance import cdist
 

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import cg, eigsh
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 
+from vmonf.start.links import sparse_graph
 from vmonf.start.sample import Sample, drawn, sample_of
 from vmonf.start.starts import named_after_labels
 
@@ -93,8 +94,8 @@ def _neighbour_graph(sample: Sample) -> csr_array:
     """Symmetric adjacency (n, n): 1 between mutual neighbours, 1/2 between one-way neighbours."""
     _, indices = sample.neighbours
     n, n_neighbours = indices.shape
-    ends = (np.repeat(np.arange(n), n_neighbours), indices.ravel())
-    one_way = csr_array(coo_array((np.ones(indices.size), ends), shape=(n, n)))
+    first = np.repeat(np.arange(n), n_neighbours)
+    one_way = sparse_graph(first, indices.ravel(), np.ones(indices.size), n)
     return csr_array((one_way + one_way.T) / 2)
 
 

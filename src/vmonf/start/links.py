@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 
+def sparse_graph(first: IntArray, second: IntArray, value: Array, n: int) -> csr_array:
+    """The matrix (n, n) with these values at the rows `first` and the columns `second`.
+
+    Its indices have 32 bits, which the graph functions of scipy 1.12 require.
+    """
+    ends = first.astype(np.int32), second.astype(np.int32)
+    return csr_array(coo_array((value, ends), shape=(n, n)))
+
+
 class Links(NamedTuple):
     """Edges between rows.
 
@@ -46,15 +55,14 @@ class Links(NamedTuple):
         # Of two edges between the same rows the earlier is kept: scipy would add their ranks.
         _, unique = np.unique((low * n + high)[order], return_index=True)
         kept = order[unique]
-        graph = coo_array((rank[kept], (low[kept], high[kept])), shape=(n, n))
-        chosen = np.sort(minimum_spanning_tree(csr_array(graph)).data.astype(np.int64)) - 1
+        graph = sparse_graph(low[kept], high[kept], rank[kept], n)
+        chosen = np.sort(minimum_spanning_tree(graph).data.astype(np.int64)) - 1
         return Links(*(values[order[chosen]] for values in self))
 
     def parts_without(self, cut: IntArray, n: int) -> IntArray:
         """The connected parts of n rows without the edges of these indices: shape (n,)."""
         kept = np.delete(np.arange(len(self.first)), cut)
-        ends = (self.first[kept], self.second[kept])
-        graph = csr_array(coo_array((np.ones(len(kept)), ends), shape=(n, n)))
+        graph = sparse_graph(self.first[kept], self.second[kept], np.ones(len(kept)), n)
         _, part = connected_components(graph, directed=False)
         return np.asarray(part, dtype=np.int64)
 

@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from vmonf.rows import Rows
-from vmonf.start.links import Links
+from vmonf.start.links import Links, sparse_graph
 from vmonf.start.starts import ClusterRows, named_after_labels
 
 if TYPE_CHECKING:
@@ -70,8 +69,8 @@ class Sample:
         first = np.repeat(np.arange(n), n_neighbours)
         second, length = indices.ravel(), distances.ravel()
         while True:
-            graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
-            n_parts, part = connected_components(csr_array(graph), directed=False)
+            graph = sparse_graph(first, second, np.ones(len(first)), n)
+            n_parts, part = connected_components(graph, directed=False)
             if n_parts == 1:
                 return Links(first, second, length)
             bridges = [

@@ -114,7 +114,7 @@ def _draw(mixture: FlowMixture) -> Figure:
         margin = 0.5 if last == first else 0.015 * (last - first) * (last - first < FEW_EPOCHS)
         axes.set_xlim(first - margin, last + margin)
     panels[-1].set_xlabel("epoch")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
     set_title(figure, str(mixture.verdict_))
     return figure
 

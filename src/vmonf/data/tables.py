@@ -276,8 +276,11 @@ def _read_text(source: Path, separator: str) -> polars.DataFrame:
     with open(source, "rb") as stream:
         if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
             raise TableError(f"'{source}' is text in UTF-16: save it as UTF-8.")
-        stream.seek(max(stream.seek(0, os.SEEK_END) - 2**16, 0))
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 2**16, 0))
         end = stream.read()
+    if len(end) == size and not end.strip(b"\r\n"):
+        return polars.DataFrame()  # polars 1.10 raises an error for a file of blank lines
     frame = polars.read_csv(
         source, separator=separator, infer_schema_length=None, glob=False, raise_if_empty=False
     )

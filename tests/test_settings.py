@@ -21,13 +21,13 @@ def settings_of(n_components=3, n_rows=1000, n_features=2, **parameters):
 def test_the_defaults_leave_nothing_to_decide():
     settings = settings_of()
     assert settings.flow == FlowMixture().set_params(flow__n_layers=4).flow
-    np.testing.assert_allclose(settings.weights, 1 / 3)
+    assert settings.weights is None
     assert settings.n_held_out == 100
     assert settings.trains
-    assert settings.training.pretrain_epochs == 0
+    assert settings.training.pretrain_epochs == 20
     assert settings.objective.components_per_row is None
     assert settings.temperature(0) == 1.0
-    assert settings.start is STARTS["kmeans"]
+    assert settings.start is STARTS["auto"]
     assert isinstance(settings.device, torch.device)
 
 
@@ -128,6 +128,6 @@ def test_what_a_training_depends_on_leaves_out_device_and_number_of_epochs():
     assert settings_of(max_epochs=7, device="cpu").of_training() == one
     cosine = {"training__learning_rate_schedule": "cosine"}
     assert settings_of(max_epochs=7, **cosine).of_training() != settings_of(**cosine).of_training()
-    for change in ({"flow": "nsf"}, {"weights": "learned"}, {"temperature": 2.0}, {"init": "none"}):
+    for change in ({"flow": "nsf"}, {"weights": "uniform"}, {"temperature": 2.0}, {"init": "none"}):
         assert settings_of(**change).of_training() != one
-    assert settings_of().training == Training(pretrain_epochs=0, components_per_row=None)
+    assert settings_of().training == Training(pretrain_epochs=20, components_per_row=None)

@@ -60,11 +60,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         fit more closely, but sampling is slow: it takes one network pass for each feature. With
         one feature, affine flows are Gaussian; use splines instead.
         ``set_params(flow__n_layers=6)`` changes one setting, also in a grid search.
+    base : int or "auto", default="auto"
+        The number of Gaussians, called atoms, in the base distribution of each flow. With several,
+        a component can have the shape of a ring or a wing before any training, and keeps it if no
+        flows are kept. "auto" chooses a number for each component by cross-validation. It is one
+        with more than 32 features, and with ``init="none"``. With 1, the base distributions are
+        standard normal, as in the paper.
     posterior : "mlp" or PosteriorMLP, default="mlp"
         The posterior network q(c given x), such as ``PosteriorMLP(hidden=(128,))``.
-    weights : {"uniform", "learned"} or array of shape (K,), default="uniform"
+    weights : {"learned", "uniform"} or array of shape (K,), default="learned"
         Mixing weights p(c). Uniform weights, as in the paper, assume that all clusters have the
-        same size, labelled or not; choose "learned" if they do not.
+        same size, labelled or not.
     objective : {"elbo", "marginal"}, default="elbo"
         The objective that is maximised: the paper's ELBO, or the exact log-likelihood with q
         fitted to the responsibilities.
@@ -74,8 +80,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         paper.
     temperature_epochs : int or None, default=None
         Number of epochs of the decay. None means half of `max_epochs`.
-    init : str or array of shape (K, D), default="kmeans"
-        The clusters from which the components start: "kmeans", "auto", "graph", "peaks", "tree",
+    init : str or array of shape (K, D), default="auto"
+        The clusters from which the components start: "auto", "kmeans", "graph", "peaks", "tree",
         "gaussian", "merged", "random", "none" or centres. "kmeans" uses k-means. "graph" cuts the
         graph of nearest neighbours, which follows rings, wings and other shapes, and along which
         labels spread (see `vmonf.start.graph`). "peaks" uses the K most prominent peaks of the
@@ -128,7 +134,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     history_ : dict of str to list
         One entry for each epoch: "epoch", "elbo", "log_likelihood" and "gap" of the held-out
         rows (nats per row), "training_objective", "temperature", "learning_rate", "seconds",
-        "component_use".
+        "component_use", and "start_agreement", the adjusted Rand index between the clusters of q
+        and those of the start.
     converged_ : bool
         Whether training stopped because the held-out log-likelihood no longer improved, rather
         than at `max_epochs`.
@@ -188,12 +195,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_components: int = 2,
         *,
         flow: str | Family = "realnvp",
+        base: int | Literal["auto"] = "auto",
         posterior: str | PosteriorMLP = "mlp",
-        weights: str | ArrayLike = "uniform",
+        weights: str | ArrayLike = "learned",
         objective: Literal["elbo", "marginal"] = "elbo",
         temperature: float | tuple[float, float] = 1.0,
         temperature_epochs: int | None = None,
-        init: str | ArrayLike = "kmeans",
+        init: str | ArrayLike = "auto",
         n_init: int = 1,
         max_epochs: int = 300,
         validation_fraction: float = 0.1,
@@ -205,6 +213,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.n_components = n_components
         self.flow = flow
+        self.base = base
         self.posterior = posterior
         self.weights = weights
         self.objective = objective

@@ -52,6 +52,7 @@ def to_document(
     document = {
         "parameters": parameters,
         "dtype": str(model.flows.whitening.mean.dtype).removeprefix("torch."),
+        "broad_weight": model.flows.base.broad_weight,
         "n_features": attributes["n_features_in_"],
         "feature_names": attributes.get("feature_names_in_"),
         "classes": attributes["classes_"],
@@ -106,6 +107,8 @@ def from_document(
             specified["posterior"],
             len(classes),
             n_features,
+            n_atoms=_n_atoms(tensors),
+            broad_weight=float(document.get("broad_weight", 0.0)),
             learn_weights=parameters["weights"] == "learned",
             generator=torch.Generator(),
         )
@@ -130,6 +133,12 @@ def from_document(
         attributes["feature_names_in_"] = np.array(document["feature_names"], dtype=object)
     attributes["model_"] = model.to(device_of(parameters["device"]))
     return parameters, attributes
+
+
+def _n_atoms(tensors: Mapping[str, Tensor]) -> int:
+    """The number of atoms that the base distributions have room for."""
+    logits = tensors.get("flows.base.logits")
+    return 1 if logits is None else logits.shape[1]
 
 
 def _start(document: Mapping[str, Any]) -> Agreement:

@@ -8,13 +8,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from vmonf.flows import Family, family_of
 from vmonf.model import PosteriorMLP, posterior_of
+from vmonf.model.build import FULL_COVARIANCE_LIMIT
 from vmonf.parameters import (
     ParameterError,
     Specification,
@@ -40,18 +41,26 @@ MIN_ROWS_A_COMPONENT = 4
 DENSE_COMPONENTS = 16
 LIKELY_COMPONENTS = 4
 
+#: Bounds of the weight of the broad part of each component.
+LEAST_BROAD_WEIGHT = 0.001
+LARGEST_BROAD_WEIGHT = 0.01
+
 #: The parameters of `FlowMixture` that hold specifications.
 SPECIFICATIONS = ("flow", "posterior", "training")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a fit, in which no value is "auto".
+    """The settings of a fit, in which only `base` may be "auto".
 
     Attributes
     ----------
     n_components, n_features : int
     flow : Family
+    base : int or "auto"
+        The number of atoms of each component; "auto" is resolved by the start, from the rows.
+    broad_weight : float
+        Weight of the broad part of each component; see `vmonf.flows.base.Base`.
     posterior : PosteriorMLP
     weights : array of shape (K,) or None
         Fixed mixing weights; None if they are learned.
@@ -74,6 +83,8 @@ class Settings:
     n_components: int
     n_features: int
     flow: Family
+    base: int | Literal["auto"]
+    broad_weight: float
     posterior: PosteriorMLP
     weights: Array | None
     objective: Objective
@@ -98,7 +109,7 @@ class Settings:
         The device is not included. The number of epochs is included only if a schedule depends on
         it. So a training can continue on another device and for more epochs.
         """
-        names = ("n_components", "flow", "posterior", "weights", "init", "training")
+        names = ("n_components", "flow", "base", "posterior", "weights", "init", "training")
         document = {name: plain(getattr(self, name)) for name in names}
         document["terms"] = [repr(term) for term in self.objective.terms]
         document["temperature"] = list(dataclasses.astuple(self.temperature))
@@ -128,6 +139,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
                 check()
             except ParameterError as error:
                 raise error.within(name) from None
+    if parameters["base"] != "auto":
+        check_whole_number("base", parameters["base"], at_least=1)
     if isinstance(parameters["weights"], str):
         check_choice("weights", parameters["weights"], ("uniform", "learned"))
     check_choice("objective", parameters["objective"], BOUNDS)
@@ -187,6 +200,8 @@ def resolve(
         n_components=n_components,
         n_features=n_features,
         flow=flow,
+        base=_base(parameters["base"], init, n_features),
+        broad_weight=0.0 if parameters["base"] == 1 else _broad_weight(n_rows / n_components),
         posterior=posterior,
         weights=_weights(parameters["weights"], n_components),
         objective=_objective(parameters["objective"], training),
@@ -285,6 +300,30 @@ def _n_held_out(validation_fraction: float, max_epochs: int, n_rows: int, n_comp
     n_held_out = math.ceil(validation_fraction * n_rows)
     enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * n_components)
     return 0 if max_epochs == 0 or n_rows - n_held_out < enough else n_held_out
+
+
+def _base(base: int | Literal["auto"], init: str | Array, n_features: int) -> int | Literal["auto"]:
+    """The number of atoms; one without clusters, or where covariances are diagonal."""
+    without_clusters = isinstance(init, str) and not STARTS[init].informed
+    if base != "auto" and base > 1 and without_clusters:
+        raise ParameterError(
+            "base",
+            f"={base} cannot be combined with init='none', which starts without clusters: choose "
+            "another init, or base=1.",
+        )
+    diagonal = n_features > FULL_COVARIANCE_LIMIT
+    if base != "auto" and base > 1 and diagonal:
+        raise ParameterError(
+            "base",
+            f"={base} cannot be combined with {n_features} features: with more than "
+            f"{FULL_COVARIANCE_LIMIT}, choose base=1.",
+        )
+    return 1 if without_clusters or diagonal else base
+
+
+def _broad_weight(rows_per_component: float) -> float:
+    """About the share of new rows to expect where a component had none."""
+    return min(max(1 / rows_per_component, LEAST_BROAD_WEIGHT), LARGEST_BROAD_WEIGHT)
 
 
 def _pretrain_epochs(training: Training, init: str | Array) -> int:

@@ -75,9 +75,9 @@ def fit(
         str,
         typer.Option(
             metavar="WEIGHTS",
-            help="Mixing weights: uniform, learned, or K numbers such as 0.2,0.8.",
+            help="Mixing weights: learned, uniform, or K numbers such as 0.2,0.8.",
         ),
-    ] = "uniform",
+    ] = "learned",
     init: Annotated[
         str,
         typer.Option(
@@ -85,7 +85,7 @@ def fit(
             help="Initialisation of components: kmeans, auto (of several clusterings the one that "
             "agrees most with the others), graph, peaks, tree, gaussian, merged, random or none.",
         ),
-    ] = "kmeans",
+    ] = "auto",
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
     max_epochs: Annotated[int, typer.Option(help="Maximum number of passes over the rows.")] = 300,
     checkpoint: Annotated[

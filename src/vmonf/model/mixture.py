@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from vmonf.flows import ComponentFlows, Transform
+from vmonf.flows import ComponentFlows, GaussianMixtureBase, Transform
 from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
 
@@ -153,9 +153,13 @@ class MixtureModel(nn.Module):
             Whether to count the layers that follow the whitening; without them, the count is
             that of a Gaussian mixture.
         """
-        transforms = [cast(Transform, module) for module in self.flows.chain.transforms]
-        counted = transforms if layers else transforms[:1]
-        n_free = sum(transform.n_free_parameters for transform in counted)
+        gaussians, *others = [cast(Transform, module) for module in self.flows.chain.transforms]
+        base = self.flows.base
+        # Atoms have their own means and covariances, to which the whitening adds nothing.
+        is_mixture = isinstance(base, GaussianMixtureBase)
+        n_free = base.n_free_parameters if is_mixture else gaussians.n_free_parameters
+        if layers:
+            n_free += sum(transform.n_free_parameters for transform in others)
         learned = isinstance(self.log_weight_logits, nn.Parameter)
         return n_free + (self.n_components - 1 if learned else 0)
 

@@ -13,11 +13,12 @@ import numpy as np
 from vmonf.rows import Rows
 from vmonf.start.agreement import agreeing_clusters
 from vmonf.start.centres import given_centres, kmeans, random_rows
-from vmonf.start.gaussian_mixture import GaussianStart, GaussianStarter, Shrinkage
+from vmonf.start.gaussian_mixture import GaussianStart, Shrinkage
 from vmonf.start.graph import graph_clusters
 from vmonf.start.merged import gaussian_clusters, merged_clusters
 from vmonf.start.peaks import peak_clusters
 from vmonf.start.sample import of_a_sample
+from vmonf.start.starter import GaussianStarter
 from vmonf.start.starts import (
     Agreement,
     Clustering,

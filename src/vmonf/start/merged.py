@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from vmonf.rows import Rows
 from vmonf.start.centres import kmeans, random_rows
-from vmonf.start.gaussian_mixture import GaussianStart, GaussianStarter, Shrinkage
+from vmonf.start.gaussian_mixture import ExpectationMaximisation, GaussianStart, Shrinkage
 from vmonf.start.gaussians import normalise
 from vmonf.start.sample import Sample
-from vmonf.start.starts import Start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 RANDOM_STARTS = 3
 #: The search for the number of Gaussians ends after this many numbers without a better BIC.
 PATIENCE = 2
+#: Expectation maximisation ends when an iteration gains less than this, in nats per row.
+TOLERANCE = 1e-4
+
+FirstClusters: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray]"
 
 
 def gaussian_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
@@ -32,7 +37,7 @@ def gaussian_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
     Of several mixtures, from k-means and from random rows, the likeliest is kept.
     """
     starts = [kmeans] + RANDOM_STARTS * [random_rows]
-    fits = [_mixture(sample, n_components, Start(s), seed + i) for i, s in enumerate(starts)]
+    fits = [_mixture(sample, n_components, start, seed + i) for i, start in enumerate(starts)]
     best = max(fits, key=lambda fit: _log_likelihood(fit, sample))
     clusters: IntArray = best.log_joint(sample.x).argmax(axis=1)
     return clusters
@@ -51,7 +56,7 @@ def merged_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
     best, lowest, since = None, math.inf, 0
     largest = max(n_components, min(3 * n_components + 4, n // (n_features + 2)))
     for n_gaussians in range(n_components, largest + 1, math.ceil(n_components / 4)):
-        mixture = _mixture(sample, n_gaussians, Start(kmeans), seed)
+        mixture = _mixture(sample, n_gaussians, kmeans, seed)
         n_parameters = n_gaussians + mixture.means.size + _n_covariances(mixture)
         bic = n_parameters * math.log(n) - 2 * _log_likelihood(mixture, sample)
         if bic < lowest:
@@ -80,13 +85,19 @@ def _merged(probability: Array, weight: Array, n_components: int) -> IntArray:
     return clusters
 
 
-def _mixture(sample: Sample, n_components: int, start: Start, seed: int) -> GaussianStart:
-    nowhere = np.full(len(sample.x), -1)
+def _mixture(sample: Sample, n_components: int, first: FirstClusters, seed: int) -> GaussianStart:
+    """A mixture of K Gaussians, from first clusters of the rows."""
+    n, n_features = sample.x.shape
+    nowhere = np.full(n, -1)
     rows = Rows(sample.x, sample.weight, nowhere, nowhere)
+    weight = np.zeros((n_components, n))
+    weight[first(rows, n_components, seed), np.arange(n)] = sample.weight
     # As many rows as features: enough that no covariance is singular.
-    shrinkage = Shrinkage(float(sample.x.shape[1]), 0.1)
-    starter = GaussianStarter(n_components, start, shrinkage=shrinkage)
-    return starter.fit(rows, np.random.default_rng(seed))[1]
+    shrinkage = Shrinkage(float(n_features), 0.1)
+    with threadpool_limits(1 if n_features <= 64 else None):
+        return ExpectationMaximisation(np.arange(n_components), shrinkage, tolerance=TOLERANCE).run(
+            rows, weight
+        )
 
 
 def _log_likelihood(mixture: GaussianStart, sample: Sample) -> float:

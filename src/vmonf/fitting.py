@@ -355,14 +355,14 @@ def _loop(
 
 def _n_parameters(mixture: GaussianStart, settings: Settings) -> int:
     """Number of parameters of a model that begins with this mixture."""
-    with torch.device("meta"):
-        model = build_model(
-            settings.flow,
-            settings.posterior,
-            settings.n_components,
-            settings.n_features,
-            n_atoms=int(mixture.n_atoms.max()),
-        )
+    model = build_model(
+        settings.flow,
+        settings.posterior,
+        settings.n_components,
+        settings.n_features,
+        n_atoms=int(mixture.n_atoms.max()),
+        generator=torch.Generator(),
+    )
     return sum(p.numel() for p in model.parameters())
 
 

@@ -148,6 +148,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     output = tmp_path / "m.vmonf"
     options = {
         "flow": "nsf",
+        "base": 2,
         "weights": "0.25,0.75",
         "init": "random",
         "restarts": 2,
@@ -180,6 +181,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     assert FlowMixture.load(output).get_params(deep=False) == {
         "n_components": 2,
         "flow": NSF(n_layers=3, hidden=(8, 4), mixing="lu", n_bins=5),
+        "base": 2,
         "posterior": PosteriorMLP(hidden=(6,)),
         "weights": (0.25, 0.75),
         "objective": "marginal",

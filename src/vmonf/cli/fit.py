@@ -71,6 +71,14 @@ def fit(
     flow: Annotated[
         str, typer.Option(metavar="NAME", help="The family of flows: realnvp, maf, nsf or nsf-ar.")
     ] = "realnvp",
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER",
+            help="The number of Gaussians in the base distribution of each flow; auto chooses it "
+            "for each component by cross-validation.",
+        ),
+    ] = "auto",
     weights: Annotated[
         str,
         typer.Option(
@@ -121,6 +129,7 @@ def fit(
     parameters: dict[str, Any] = {
         "n_components": components,
         "flow": flow,
+        "base": base if base.isalpha() else _value(base),
         "weights": weights if weights.isalpha() else _value(weights),
         "init": init,
         "n_init": restarts,

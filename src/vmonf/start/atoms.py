@@ -54,7 +54,7 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
         Largest number to try.
     """
     n_rows, n_features = rows.x.shape
-    if n_features > MAX_FEATURES:
+    if n_features > MAX_FEATURES or n_rows < 4 * ROWS_PER_PARAMETER * n_features:
         return 1
     chosen = random.permutation(n_rows)[:MAX_ROWS]
     rows = rows.take(chosen)

@@ -268,6 +268,16 @@ def attempted(fit: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     return {"seconds": seconds, **result, "warnings": messages}
 
 
+def finite(value: float) -> float:
+    """Return the value; raise FloatingPointError if it is not finite.
+
+    A results file has finite numbers only.
+    """
+    if not math.isfinite(value):
+        raise FloatingPointError(f"a result is not finite: {value}")
+    return value
+
+
 def one_line(message: Warning | str | Exception) -> str:
     """Return the class and the beginning of a message."""
     text = " ".join(str(message).split())

@@ -113,13 +113,14 @@ def spiral(sign: float, position: np.ndarray) -> np.ndarray:
     return sign / 3 * np.stack([-np.cos(angle) * angle, np.sin(angle) * angle], axis=1)
 
 
+def point(at: tuple[float, float], position: np.ndarray) -> np.ndarray:
+    """Return the same point for every position."""
+    return np.tile(at, (len(position), 1))
+
+
 def blobs(*centres: tuple[float, float], std: float = 1.0) -> NoisyCurves:
     """Return round Gaussians: curves that are points."""
-    return NoisyCurves(
-        tuple(partial(lambda at, position: np.tile(at, (len(position), 1)), at) for at in centres),
-        std,
-        n_nodes=1,
-    )
+    return NoisyCurves(tuple(partial(point, at) for at in centres), std, n_nodes=1)
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ class Case:
                 of_class = np.flatnonzero(classes == each)
                 labels[generator.choice(of_class, LABELS_A_CLASS, replace=False)] = each
         mixture = FlowMixture(
-            "auto" if self.measure == "found" else len(shape.counts),  # type: ignore[arg-type]
+            "auto" if self.measure == "found" else len(shape.counts),
             random_state=self.seed,
             **FLOW_MIXTURES[self.contestant],
             **(QUICK if quick else {}),
@@ -286,7 +287,7 @@ def cases_of(name: str, seed: int, measures: Sequence[str], only: Sequence[str])
 def can_find_k() -> bool:
     """Return whether the installed vmonf has `n_components="auto"`."""
     try:  # parameters are checked before the rows, which are refused in any case
-        FlowMixture("auto").fit([[np.nan]])  # type: ignore[arg-type]
+        FlowMixture("auto").fit([[np.nan]])
     except ParameterError:
         return False
     except ValueError:

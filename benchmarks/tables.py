@@ -553,7 +553,8 @@ def _flagged(values: Sequence[float]) -> str:
     """Return a cell with the mean of differences and its standard error; bold if it is flagged."""
     if not values:
         return ""
-    text = f"{mean(values):+.3f}"
+    digits = ",.0f" if abs(mean(values)) >= 1000 else ".3f"  # theirs may have a singular Gaussian
+    text = f"{mean(values):+{digits}}"
     if mean(values) < TOLERANCE:
         text = f"**{text}**"
     return text + (f" ± {stdev(values) / math.sqrt(len(values)):.3f}" if len(values) > 1 else "")

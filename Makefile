@@ -4,12 +4,14 @@
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
 # make results   write docs/results.md and the README's table from the results files of `vmonf reproduce`
 # make quality   measure the defaults' held-out quality; write the results file and the README's tables
+# make shapes    measure clusters, K and density of made-up shapes; write the results file and the page's table
+# make tables    the same of real tables; installs the packages that have them
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 
-.PHONY: demo test lint types unit lowest bench quality results clean
+.PHONY: demo test lint types unit lowest bench quality shapes tables results clean
 
 BENCHMARKS := step kernels many_components time_to_quality scoring sampling growth startup
 
@@ -40,6 +42,14 @@ quality: .venv/.demo-installed
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/quality.py --write-readme
 
+shapes: .venv/.demo-installed
+	$(BIN)/python benchmarks/shapes.py --threads 1
+	$(BIN)/python benchmarks/shapes.py --write-page
+
+tables: .venv/.tables-installed
+	$(BIN)/python benchmarks/tables.py --threads 1
+	$(BIN)/python benchmarks/tables.py --write-page
+
 results: .venv/.demo-installed
 	$(BIN)/python docs/write_results.py
 
@@ -52,6 +62,10 @@ results: .venv/.demo-installed
 
 .venv/.bench-installed: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[bench]'
+	touch $@
+
+.venv/.tables-installed: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[tables]'
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt

@@ -20,17 +20,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
 import json
 import os
-import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -44,7 +39,6 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-import vmonf
 from vmonf import FlowMixture
 from vmonf.columns import shift_and_scale
 from vmonf.experiments.tables import write_between_marks
@@ -65,8 +59,6 @@ FLOW_MIXTURES: dict[str, dict[str, Any]] = {
 }
 #: Further parameters of each `FlowMixture` in a short run.
 QUICK: dict[str, Any] = {"max_epochs": 1, "training": Training(refine_posterior=False)}
-#: Packages whose versions the results depend on.
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 #: The second table has a line for each set, unless there are more sets than this.
 MOST_LINES = 100
 
@@ -250,23 +242,15 @@ def fit_and_score(
 
     An exception is a result: its message is the "failure", and every score is 0.
     """
-    result: dict[str, Any] = {}
-    began = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            clusters = contestant.clusters(data.X, k or 0, seed)
-            seconds = time.perf_counter() - began
-            result["clusters_found"] = len(np.unique(clusters))
-            ari = {name: data.score(name, clusters) for name in partitions}
-        except Exception as error:
-            seconds = time.perf_counter() - began
-            result["failure"] = _one_line(error)
-            ari = dict.fromkeys(partitions, 0.0)
-    messages = sorted({_one_line(warning.message) for warning in caught})
-    if any("Training was interrupted" in message for message in messages):
-        raise KeyboardInterrupt
-    return {"seconds": seconds, **result, "ari": ari, "warnings": messages}
+
+    def fit() -> dict[str, Any]:
+        clusters = contestant.clusters(data.X, k or 0, seed)
+        return {
+            "clusters_found": len(np.unique(clusters)),
+            "ari": {name: data.score(name, clusters) for name in partitions},
+        }
+
+    return {"ari": dict.fromkeys(partitions, 0.0), **common.attempted(fit)}
 
 
 def measure_set(
@@ -315,13 +299,10 @@ def measure(arguments: argparse.Namespace) -> None:
         for name, contestant in contestants(**options).items()
         if name in (arguments.only or (name,))
     }
-    settings = {
-        "quick": arguments.quick,
-        "max_rows": arguments.max_rows,
-        "threads": arguments.threads,
-        "code": _digest(),
-    }
-    described, fits = earlier_results(arguments.out, settings)
+    settings = common.settings_of(arguments, max_rows=arguments.max_rows)
+    earlier = common.earlier_results(arguments.out, settings)
+    described = {each["set"]: each for each in earlier.get("sets", ())}
+    fits = earlier.get("fits", [])
     published = published_results(None if arguments.quick else arguments.folder)
     for name, read in sets.items():
         if name not in (arguments.sets or (name,)):
@@ -350,23 +331,6 @@ def measure(arguments: argparse.Namespace) -> None:
         )
 
 
-def earlier_results(
-    path: Path, settings: Mapping[str, Any]
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Return the sets and fits of an earlier run with these settings; rename any other file."""
-    if not path.exists():
-        return {}, []
-    document = json.loads(path.read_text())
-    if document.get("settings") == settings:
-        print(f"{path} has {len(document['fits'])} fits of an earlier run, which are kept.")
-        return {each["set"]: each for each in document["sets"]}, document["fits"]
-    others = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
-    aside = next(other for other in others if not other.exists())
-    path.rename(aside)
-    print(f"{path} has other settings, code or versions: it is renamed to {aside.name}.")
-    return {}, []
-
-
 def published_results(folder: Path | None) -> dict[str, dict[str, float]]:
     """Return the published adjusted Rand index of each method on each set, if there are any."""
     path = None if folder is None else folder / "peers.json"
@@ -376,22 +340,6 @@ def published_results(folder: Path | None) -> dict[str, dict[str, float]]:
             for method, ari in entry["ari"].items():
                 published[method][name] = ari
     return published
-
-
-def _digest() -> str:
-    """Return a hash of vmonf's code and of the versions of the libraries that compute."""
-    package = Path(vmonf.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
-    digest.update(" ".join(f"{name} {version(name)}" for name in PACKAGES).encode())
-    return digest.hexdigest()[:12]
-
-
-def _one_line(message: Warning | str | Exception) -> str:
-    """Return the class and the beginning of a message."""
-    text = " ".join(str(message).split())
-    return f"{type(message).__name__}: {text if len(text) <= 160 else text[:157] + '...'}"
 
 
 # ----------------------------------------------------------------------------------------- page

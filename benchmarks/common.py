@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -11,10 +12,12 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
@@ -27,6 +30,8 @@ from vmonf.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent / "README.md"
+#: Packages whose versions the results depend on.
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
 def parse_arguments(
@@ -192,6 +197,91 @@ def write_results(arguments: argparse.Namespace, **results: object) -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(arguments.out) as stream:
         stream.write(f"{json.dumps(document, indent=1)}\n".encode())
+
+
+def settings_of(arguments: argparse.Namespace, **further: object) -> dict[str, object]:
+    """Return what results depend on: options, vmonf's code, and versions of other libraries."""
+    package = Path(vmonf.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        code.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return {
+        "quick": arguments.quick,
+        "threads": arguments.threads,
+        "versions": {name: version(name) for name in PACKAGES},
+        "code": code.hexdigest()[:12],
+        **further,
+    }
+
+
+def earlier_results(
+    path: Path,
+    settings: Mapping[str, Any],
+    *,
+    ours: Callable[[Mapping[str, Any]], bool] = lambda fit: True,
+) -> dict[str, Any]:
+    """Return the results of an earlier run with these settings; rename any other file.
+
+    Fits of other libraries do not depend on vmonf's code, nor on the "parameters" of our
+    contestants. If nothing else differs, those that are not `ours` are returned. If there are no
+    results, the answer is empty.
+    """
+    if not path.exists():
+        return {}
+    document: dict[str, Any] = json.loads(path.read_text())
+    before = document.get("settings", {})
+    if before == settings:
+        print(f"{path} has {len(document['fits'])} fits of an earlier run, which are kept.")
+        return document
+    others = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
+    aside = next(other for other in others if not other.exists())
+    path.rename(aside)
+    print(f"{path} has other settings, code or versions: it is renamed to {aside.name}.")
+    only_ours = {"code", "parameters"}
+    if {name: before.get(name) for name in settings if name not in only_ours} != {
+        name: value for name, value in settings.items() if name not in only_ours
+    }:
+        return {}
+    kept = [fit for fit in document["fits"] if not ours(fit)]
+    if not kept:
+        return {}
+    print(f"Its {len(kept)} fits of other libraries are kept.")
+    return {**document, "fits": kept}
+
+
+def attempted(fit: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a fit returns, with its seconds and its warnings.
+
+    An exception is a result as well: its message is the "failure".
+    """
+    began = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = dict(fit())
+        except Exception as error:
+            result = {"failure": one_line(error)}
+        seconds = time.perf_counter() - began
+    messages = sorted({one_line(warning.message) for warning in caught})
+    if any("Training was interrupted" in message for message in messages):
+        raise KeyboardInterrupt
+    return {"seconds": seconds, **result, "warnings": messages}
+
+
+def finite(value: float) -> float:
+    """Return the value; raise FloatingPointError if it is not finite.
+
+    A results file has finite numbers only.
+    """
+    if not math.isfinite(value):
+        raise FloatingPointError(f"a result is not finite: {value}")
+    return value
+
+
+def one_line(message: Warning | str | Exception) -> str:
+    """Return the class and the beginning of a message."""
+    text = " ".join(str(message).split())
+    return f"{type(message).__name__}: {text if len(text) <= 160 else text[:157] + '...'}"
 
 
 def source(document: Mapping[str, object], name: str) -> str:

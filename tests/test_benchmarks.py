@@ -45,8 +45,10 @@ def end(script):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The short run of every script, with one script per core at a time."""
+def runs(tmp_path_factory, request):
+    """The short run of every script that is tested, with one script per core at a time."""
+    parameters = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = {each.params.get("script") for each in parameters if each is not None}
     folder = tmp_path_factory.mktemp("results")
     cores = list(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else [None]
 
@@ -59,6 +61,7 @@ def runs(tmp_path_factory):
         yield {
             script: (out, pool.submit(run, script, out))
             for script in SCRIPTS
+            if script in chosen
             for out in [folder / f"{script.stem}.json"]
         }
 

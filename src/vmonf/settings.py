@@ -24,7 +24,16 @@ from vmonf.parameters import (
 )
 from vmonf.plain import plain
 from vmonf.start import STARTS, Start
-from vmonf.training import BOUNDS, Objective, TemperatureSchedule, Training, bound_objective
+from vmonf.training import (
+    BOUNDS,
+    PERTURBATIONS,
+    Consistency,
+    Objective,
+    TemperatureSchedule,
+    Term,
+    Training,
+    bound_objective,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,6 +100,13 @@ class Settings:
     def start(self) -> Start | None:
         """The start that `init` names, or None if `init` holds centres."""
         return STARTS[self.init] if isinstance(self.init, str) else None
+
+    @property
+    def needs_spacing(self) -> bool:
+        """Whether a term of the objective needs the spacing of the rows."""
+        return self.training.consistency in [
+            name for name, perturbation in PERTURBATIONS.items() if perturbation.needs_spacing
+        ]
 
     def of_training(self) -> dict[str, Any]:
         """The settings that determine a training, together with its rows and seed, for JSON.
@@ -182,6 +198,7 @@ def resolve(
         training,
         pretrain_epochs=_pretrain_epochs(training, init),
         components_per_row=_components_per_row(training, n_components, parameters["objective"]),
+        consistency_size=_consistency_size(training, n_features),
     )
     return Settings(
         n_components=n_components,
@@ -296,8 +313,27 @@ def _pretrain_epochs(training: Training, init: str | Array) -> int:
 def _objective(bound: str, training: Training) -> Objective:
     """The sum of terms to maximise. A further term belongs here, with its switch in `Training`."""
     n_likely = training.components_per_row
+    size = training.consistency_size
     assert n_likely != "auto"
-    return bound_objective(bound, n_likely)
+    assert size != "auto"
+    further: tuple[Term, ...] = ()
+    if training.consistency is not None:
+        further = (Consistency(training.consistency, size, training.consistency_weight),)
+    return bound_objective(bound, n_likely, further)
+
+
+def _consistency_size(training: Training, n_features: int) -> float:
+    name, size = training.consistency, training.consistency_size
+    perturbation = PERTURBATIONS.get(name) if isinstance(name, str) else None
+    if perturbation is not None and n_features < perturbation.least_features:
+        raise ParameterError(
+            "training__consistency",
+            f"={name!r} needs at least {perturbation.least_features} features, and there is "
+            f"{n_features}.",
+        )
+    if size != "auto":
+        return size
+    return 0.0 if perturbation is None else perturbation.size
 
 
 def _components_per_row(training: Training, n_components: int, objective: str) -> int | None:

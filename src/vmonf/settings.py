@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 #: If `validation_fraction` is above 0, flows are trained only with at least this many distinct
 #: training rows, in total and for each component.
@@ -231,6 +232,25 @@ def specifications(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "posterior": posterior_of(parameters["posterior"]),
         "training": training,
     }
+
+
+def parameters_of_components(parameters: Mapping[str, Any], kept: IntArray) -> dict[str, Any]:
+    """The parameters of a fit with some of its components alone.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a fitted `FlowMixture`, by name.
+    kept : int array of shape (C,)
+        The components that are kept. Given weights and centres are cut to them.
+    """
+    changed = {**parameters, "n_components": len(kept)}
+    if not isinstance(parameters["weights"], str):
+        weights = np.asarray(parameters["weights"], dtype=np.float64)[kept]
+        changed["weights"] = weights / weights.sum()
+    if not isinstance(parameters["init"], str):
+        changed["init"] = np.asarray(parameters["init"])[kept]
+    return changed
 
 
 def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_classes_with_labels_stay(blobs):
 
 
 def test_labelled_classes_are_kept_in_the_file(blobs, tmp_path):
-    X, which = blobs
+    X, _ = blobs
     labels = np.where(np.arange(len(X)) == len(X) - 1, 7, -1)
     mixture = FlowMixture(4, random_state=0, **QUICK).fit(X, labels)
     mixture.save(tmp_path / "m.vmonf")

@@ -148,9 +148,7 @@ def test_it_takes_sparse_terms_and_labels(make_model):
     term = Consistency(moved, 0.0, 1.0)
     with torch.no_grad():
         (both, _), (bound, _) = (
-            bound_objective("elbo", 2, further)(
-                model, rows, 1.0, torch.Generator().manual_seed(0)
-            )
+            bound_objective("elbo", 2, further)(model, rows, 1.0, torch.Generator().manual_seed(0))
             for further in ((term,), ())
         )
         whole = term(Evaluation(model, rows, model.terms(x), 1.0, None))

@@ -201,9 +201,8 @@ def fit(
         typer.echo(describe(mixture))
         if drop_unused is not None:
             typer.echo(
-                f"{len(dropped)} of the components held less than {drop_unused:.2%} of the rows and "
-                f"{'was' if len(dropped) == 1 else 'were'} left out"
-                f"{': ' * bool(dropped)}{', '.join(map(str, dropped))}."
+                f"Components left out, with less than {drop_unused:.2%} of the rows: "
+                f"{', '.join(map(str, dropped)) or 'none'}."
             )
         typer.echo(f"Wrote {output}.")
 

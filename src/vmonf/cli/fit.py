@@ -114,8 +114,8 @@ def fit(
             metavar="NAME=VALUE",
             help="Any other parameter of FlowMixture, repeated as needed: temperature=5,1, "
             "objective=marginal, flow__n_layers=6, flow__hidden=32,32, posterior__hidden=128, "
-            "training__learning_rate=0.001, training__patience=none. `vmonf info` shows all "
-            "parameters of a model.",
+            "training__learning_rate=0.001, training__patience=none, training__consistency=noise. "
+            "`vmonf info` shows all parameters of a model.",
         ),
     ] = None,
     quiet: Quiet = False,

@@ -22,9 +22,10 @@ from vmonf.judge import Verdict
 from vmonf.labels import encode_labels
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import from_document, to_document
+from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
-from vmonf.settings import check_parameters, resolve, with_nested
+from vmonf.settings import check_parameters, parameters_of_components, resolve, with_nested
 from vmonf.start import Agreement
 from vmonf.storage import read_model, write_model
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
@@ -127,6 +128,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     classes_ : array of shape (K,)
         The name of each component in the results of `predict`. Without labels these are
         0..K-1. With labels they are the classes, followed by new names for the other components.
+    labelled_classes_ : array
+        Those of `classes_` that had labels in the fit.
     n_features_in_ : int
         D, the number of features.
     feature_names_in_ : array of shape (D,)
@@ -180,6 +183,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     classes_: NDArray[Any]
+    labelled_classes_: NDArray[Any]
     history_: dict[str, list[Any]]
     converged_: bool
     verdict_: Verdict
@@ -304,7 +308,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + settings.n_init).tolist()
         prepared = prepare(rows, _column_names(header), settings, seeds[0])
-        known = {**_fitted_attributes(header), "classes_": classes}
+        known = {
+            **_fitted_attributes(header),
+            "classes_": classes,
+            "labelled_classes_": classes[np.unique(component[component >= 0])],
+        }
         watching: list[Watcher] = [ProgressBar(settings.n_init)] if self.verbose else []
         watching += [_MixtureWatcher(function, self, known) for function in watchers]
         fit = fit_best(prepared, settings, seeds[1:], watching)
@@ -327,6 +335,68 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Fit, and return the cluster of each row, from the posterior: (n,); see `fit`."""
         clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
         return clusters
+
+    def without_unused(
+        self,
+        X: ArrayLike,
+        least: float = 0.01,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """The fitted mixture without the components that hold few of the rows.
+
+        The use of a component is the mean over rows of q(c given x), as in the paper, where
+        components that are not needed lose all rows. What remains is renormalised: the density is
+        that of the mixture of the kept components, with their mixing weights and q divided by the
+        sum over them, and nothing is trained again. Removing a component without use raises the
+        ELBO of the rows. Their likelihood may still fall, if q and the exact responsibilities
+        differ: compare `score` before and after.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n, D)
+            The rows that decide, such as those of the fit.
+        least : float, default=0.01
+            Components whose use is smaller are left out. Classes with labels are always kept, and
+            so is the component that is used most.
+        sample_weight : array-like of shape (n,), optional
+            Non-negative weight of each row.
+
+        Returns
+        -------
+        FlowMixture
+            A new fitted mixture; this one is unchanged. Its `n_components`, `classes_` and
+            `weights_`, given weights and centres, and the use in `history_` are those of the kept
+            components. Everything else that describes the fit, such as `verdict_`, is as it was
+            before the removal.
+
+        Raises
+        ------
+        vmonf.parameters.ParameterError
+            If `least` is not a number of at least 0 and below 1.
+        TypeError
+            If the posterior network is not ours and has no method `only`.
+        """
+        check_number("least", least, at_least=0, below=1)
+        share = self.predict_proba(X)
+        use = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
+        is_kept = (use >= least) | np.isin(self.classes_, self.labelled_classes_)
+        is_kept[use.argmax()] = True
+        kept = np.flatnonzero(is_kept)
+
+        parameters = parameters_of_components(self._parameters_of_fit, kept)
+        attributes = _fitted_attributes(self)
+        history = dict(self.history_)
+        history["component_use"] = [[epoch[c] for c in kept] for epoch in history["component_use"]]
+        device = self.model_.log_weights.device
+        attributes |= {
+            "classes_": self.classes_[kept],
+            "history_": history,
+            "model_": self.model_.only(torch.from_numpy(kept).to(device)),
+        }
+        reduced = type(self)(**parameters)
+        reduced._replace_fitted(**attributes)
+        reduced._parameters_of_fit = parameters
+        return reduced
 
     def _replace_fitted(self, **attributes: Any) -> None:
         """Replace the attributes of the previous fit."""

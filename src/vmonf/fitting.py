@@ -23,6 +23,7 @@ from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import MixtureModel, Standardizer, build_model, in_parts
 from vmonf.rows import Rows
 from vmonf.settings import Settings
+from vmonf.spacing import spacing_of
 from vmonf.start import (
     Agreement,
     GaussianStart,
@@ -146,6 +147,9 @@ def prepare(
             cluster = largest_to_largest(cluster, rows.weight, settings.weights)
         rows = dataclasses.replace(rows, cluster=cluster)
         standardised = dataclasses.replace(standardised, cluster=cluster)
+    if settings.needs_spacing:
+        spacing = spacing_of(standardised.x, np.random.default_rng(seed))
+        rows = dataclasses.replace(rows, spacing=spacing)
     tensors = rows.to_tensors(settings.device)
     return Prepared(standardised, tensors, shift, scale, train, held_out, chosen)
 

@@ -56,6 +56,7 @@ def to_document(
         "n_features": attributes["n_features_in_"],
         "feature_names": attributes.get("feature_names_in_"),
         "classes": attributes["classes_"],
+        "labelled_classes": attributes["labelled_classes_"],
         "history": attributes["history_"],
         "converged": attributes["converged_"],
         "verdict": vars(attributes["verdict_"]),
@@ -117,6 +118,8 @@ def from_document(
         attributes = {
             "n_features_in_": n_features,
             "classes_": classes,
+            # Files that were written before these were kept have none.
+            "labelled_classes_": np.array(document.get("labelled_classes", []), classes.dtype),
             "history_": document["history"],
             "converged_": document["converged"],
             "verdict_": Verdict(**document["verdict"]),

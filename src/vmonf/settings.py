@@ -25,12 +25,22 @@ from vmonf.parameters import (
 )
 from vmonf.plain import plain
 from vmonf.start import STARTS, Start
-from vmonf.training import BOUNDS, Objective, TemperatureSchedule, Training, bound_objective
+from vmonf.training import (
+    BOUNDS,
+    PERTURBATIONS,
+    Consistency,
+    Objective,
+    TemperatureSchedule,
+    Term,
+    Training,
+    bound_objective,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 #: If `validation_fraction` is above 0, flows are trained only with at least this many distinct
 #: training rows, in total and for each component.
@@ -102,6 +112,13 @@ class Settings:
     def start(self) -> Start | None:
         """The start that `init` names, or None if `init` holds centres."""
         return STARTS[self.init] if isinstance(self.init, str) else None
+
+    @property
+    def needs_spacing(self) -> bool:
+        """Whether a term of the objective needs the spacing of the rows."""
+        return self.training.consistency in [
+            name for name, perturbation in PERTURBATIONS.items() if perturbation.needs_spacing
+        ]
 
     def of_training(self) -> dict[str, Any]:
         """The settings that determine a training, together with its rows and seed, for JSON.
@@ -195,6 +212,7 @@ def resolve(
         training,
         pretrain_epochs=_pretrain_epochs(training, init),
         components_per_row=_components_per_row(training, n_components, parameters["objective"]),
+        consistency_size=_consistency_size(training, n_features),
     )
     return Settings(
         n_components=n_components,
@@ -229,6 +247,25 @@ def specifications(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "posterior": posterior_of(parameters["posterior"]),
         "training": training,
     }
+
+
+def parameters_of_components(parameters: Mapping[str, Any], kept: IntArray) -> dict[str, Any]:
+    """The parameters of a fit with some of its components alone.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a fitted `FlowMixture`, by name.
+    kept : int array of shape (C,)
+        The components that are kept. Given weights and centres are cut to them.
+    """
+    changed = {**parameters, "n_components": len(kept)}
+    if not isinstance(parameters["weights"], str):
+        weights = np.asarray(parameters["weights"], dtype=np.float64)[kept]
+        changed["weights"] = weights / weights.sum()
+    if not isinstance(parameters["init"], str):
+        changed["init"] = np.asarray(parameters["init"])[kept]
+    return changed
 
 
 def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,8 +372,27 @@ def _pretrain_epochs(training: Training, init: str | Array) -> int:
 def _objective(bound: str, training: Training) -> Objective:
     """The sum of terms to maximise. A further term belongs here, with its switch in `Training`."""
     n_likely = training.components_per_row
+    size = training.consistency_size
     assert n_likely != "auto"
-    return bound_objective(bound, n_likely)
+    assert size != "auto"
+    further: tuple[Term, ...] = ()
+    if training.consistency is not None:
+        further = (Consistency(training.consistency, size, training.consistency_weight),)
+    return bound_objective(bound, n_likely, further)
+
+
+def _consistency_size(training: Training, n_features: int) -> float:
+    name, size = training.consistency, training.consistency_size
+    perturbation = PERTURBATIONS.get(name) if isinstance(name, str) else None
+    if perturbation is not None and n_features < perturbation.least_features:
+        raise ParameterError(
+            "training__consistency",
+            f"={name!r} needs at least {perturbation.least_features} features, and there is "
+            f"{n_features}.",
+        )
+    if size != "auto":
+        return size
+    return 0.0 if perturbation is None else perturbation.size
 
 
 def _components_per_row(training: Training, n_components: int, objective: str) -> int | None:

@@ -360,3 +360,26 @@ def test_a_full_disk_leaves_nothing(vmonf, data, tmp_path, monkeypatch):
         "fit", data, "-o", tmp_path / "m", "-k", 1, "--columns", "x,y", *vmonf.quick
     )
     assert "No space left on device" in message
+
+
+def test_components_without_rows_are_dropped(vmonf, data, tmp_path):
+    quick = [argument for argument in vmonf.quick if argument != "--quiet"]
+    arguments = ("fit", data, "-k", 4, "--columns", "x,y", *quick)
+    whole, some = tmp_path / "whole.vmonf", tmp_path / "some.vmonf"
+    vmonf.succeed(*arguments, "-o", whole)
+    mixture = FlowMixture.load(whole)
+    result = vmonf.succeed(*arguments, "-o", some, "--drop-unused", 0.9)
+    reduced = FlowMixture.load(some)
+    assert reduced.n_components_ == 1
+    left = [str(c) for c in mixture.classes_ if c not in reduced.classes_]
+    assert f"left out, with less than 90.00% of the rows: {', '.join(left)}." in result.stdout
+    result = vmonf.succeed(*arguments, "-o", some, "--drop-unused", 0.9, "--json")
+    values = json.loads(result.stdout)
+    assert values["components"] == 1
+    assert list(map(str, values["dropped"])) == left
+    result = vmonf.succeed(*arguments, "-o", some, "--drop-unused", 0)
+    assert "of the rows: none." in result.stdout
+    assert FlowMixture.load(some).n_components_ == 4
+    result = vmonf.run("fit", data, "-o", some, "-k", 2, "--drop-unused", 1)
+    assert result.exit_code == 2
+    assert "--drop-unused: 1 must be a share" in " ".join(result.stderr.split())

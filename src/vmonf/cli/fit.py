@@ -100,6 +100,14 @@ def fit(
         Path | None,
         typer.Option(help="A file for the state of the training; the same fit resumes from it."),
     ] = None,
+    drop_unused: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Leave out components that hold less than this share of the rows, such as 0.01. "
+            "Classes of --label are kept.",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto uses a GPU if available."),
@@ -114,8 +122,8 @@ def fit(
             metavar="NAME=VALUE",
             help="Any other parameter of FlowMixture, repeated as needed: temperature=5,1, "
             "objective=marginal, flow__n_layers=6, flow__hidden=32,32, posterior__hidden=128, "
-            "training__learning_rate=0.001, training__patience=none. `vmonf info` shows all "
-            "parameters of a model.",
+            "training__learning_rate=0.001, training__patience=none, training__consistency=noise. "
+            "`vmonf info` shows all parameters of a model.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -140,6 +148,11 @@ def fit(
         "verbose": not (quiet or as_json),
     }
     check_output(output)
+    if drop_unused is not None and not 0 <= drop_unused < 1:
+        raise typer.BadParameter(
+            f"{drop_unused:g} must be a share of at least 0 and below 1.",
+            param_hint="--drop-unused",
+        )
 
     import polars
 
@@ -160,6 +173,10 @@ def fit(
     began = time.perf_counter()
     mixture.fit(rows, labels, sample_weight)
     seconds = time.perf_counter() - began
+    fitted = mixture.classes_
+    if drop_unused is not None:
+        mixture = mixture.without_unused(rows, drop_unused, sample_weight)
+    dropped = [name for name in fitted.tolist() if name not in mixture.classes_]
     mixture.save(output)
 
     n_labelled = 0 if is_labelled is None else int(is_labelled.sum())
@@ -172,6 +189,7 @@ def fit(
                 "features": features,
                 "components": len(mixture.classes_),
                 "classes": mixture.classes_,
+                "dropped": dropped,
                 "held_out_log_likelihood": _null_if_nan(mixture.held_out_log_likelihood_),
                 "gain": _null_if_nan(mixture.gain_),
                 "gain_error": _null_if_nan(mixture.gain_error_),
@@ -184,12 +202,17 @@ def fit(
         )
     elif not quiet:
         typer.echo(
-            f"Fitted {len(mixture.classes_)} components to {len(rows)} rows of "
+            f"Fitted {len(fitted)} components to {len(rows)} rows of "
             f"{_listed(features)} in {seconds:.1f} s."
         )
         if label is not None:
             typer.echo(f"{n_labelled} of {len(rows)} rows had a label in column {label!r}.")
         typer.echo(describe(mixture))
+        if drop_unused is not None:
+            typer.echo(
+                f"Components left out, with less than {drop_unused:.2%} of the rows: "
+                f"{', '.join(map(str, dropped)) or 'none'}."
+            )
         typer.echo(f"Wrote {output}.")
 
 

@@ -1,5 +1,8 @@
 """K normalizing flows side by side: their densities and samples."""
 
+from __future__ import annotations
+
+import copy
 from collections.abc import Iterable
 from typing import cast
 
@@ -46,6 +49,16 @@ class ComponentFlows(nn.Module):
         self.n_components, _, self.n_features = whitening.mean.shape
         self.chain = Chain([whitening, *layers])
         self.base = StandardNormal(self.n_components, self.n_features) if base is None else base
+
+    def only(self, components: Tensor) -> ComponentFlows:
+        """A copy with these components alone, in this order: C indices, int64."""
+        flows = copy.deepcopy(self)
+        for module in flows.modules():
+            for name, p in list(module.named_parameters(recurse=False)):
+                kept = p.detach()[components].clone()
+                setattr(module, name, nn.Parameter(kept, requires_grad=p.requires_grad))
+        flows.n_components = flows.base.n_components = len(components)
+        return flows
 
     @property
     def whitening(self) -> Whitening:

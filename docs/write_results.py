@@ -29,6 +29,10 @@ IMAGES = {
             "Ten components, the paper's start, seed 0",
             "components-number-K-10-the-papers-start.png",
         ),
+        (
+            "Ten components, the paper's start, learned weights, seed 0",
+            "components-number-K-10-the-papers-start-learned-weights.png",
+        ),
         ("Ten components, our start, seed 0", "components-number-K-10-our-start.png"),
     ),
     "mnist": (
@@ -173,15 +177,20 @@ def readme_table() -> list[str]:
 @cache
 def read(name: str) -> dict[str, Any]:
     """Return the content of an experiment's results file."""
-    document: dict[str, Any] = json.loads(
-        (DOCS / "results" / f"{name}.json").read_text(encoding="utf-8")
-    )
+    document: dict[str, Any] = json.loads(path_of(name).read_text(encoding="utf-8"))
     return document
+
+
+def path_of(name: str) -> Path:
+    """Return the results file of an experiment. An experiment without one has no section."""
+    return DOCS / "results" / f"{name}.json"
 
 
 def main() -> None:
     """Write the page and the table in the README."""
-    text = "\n".join([HEAD, *(line for name in TITLES for line in section(name))])
+    text = "\n".join(
+        [HEAD, *(line for name in TITLES if path_of(name).exists() for line in section(name))]
+    )
     (DOCS / "results.md").write_text(text.rstrip() + "\n", encoding="utf-8")
     write_between_marks(DOCS.parent / "README.md", "results", readme_table())
 

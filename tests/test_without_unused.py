@@ -25,7 +25,7 @@ def blobs():
 
 @pytest.fixture(scope="module")
 def fitted(blobs):
-    return FlowMixture(4, init=CENTRES, random_state=0, **QUICK).fit(blobs[0])
+    return FlowMixture(4, init=CENTRES, weights="uniform", random_state=0, **QUICK).fit(blobs[0])
 
 
 def renormalised(mixture, X, kept):

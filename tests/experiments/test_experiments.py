@@ -204,7 +204,7 @@ def test_components_run(tmp_path):
     document = json.loads((tmp_path / "results.json").read_text())
     fits = document["fits"]
     names = [fit["case"] for fit in fits.values()]
-    assert len(names) == 9 + 4 + 8
+    assert len(names) == 9 + 6 + 8
     shown = [
         row
         for part in tables.PARTS["components"]
@@ -218,6 +218,7 @@ def test_components_run(tmp_path):
     assert fits["number: K = 10, the paper's start, seed 0"]["kept"] >= 1
     assert {path.name for path in tmp_path.glob("*.png")} == {
         "components-number-K-10-the-papers-start.png",
+        "components-number-K-10-the-papers-start-learned-weights.png",
         "components-number-K-10-our-start.png",
     }
     settings = document["settings"]

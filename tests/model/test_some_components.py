@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from vmonf.model import MixtureModel
+from vmonf.flows import RealNVP
+from vmonf.model import MixtureModel, PosteriorMLP, build_model
 
 
 @pytest.mark.parametrize("kept", [[0, 2, 3], [3, 1], [4]])
@@ -27,6 +28,31 @@ def test_the_density_is_the_renormalised_mixture_of_the_kept(make_model, family,
         torch.testing.assert_close(reduced.log_posterior(x).exp(), posterior, **tolerance)
     learned = isinstance(reduced.log_weight_logits, nn.Parameter)
     assert learned == isinstance(model.log_weight_logits, nn.Parameter)
+
+
+def test_atoms_and_broad_parts_stay_with_their_components():
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(
+        RealNVP(n_layers=2, hidden=(8,)),
+        PosteriorMLP(hidden=(8,)),
+        *(4, 2),
+        n_atoms=3,
+        broad_weight=0.01,
+        generator=generator,
+    ).double()
+    with torch.no_grad():
+        for p in model.flows.parameters():
+            if p.requires_grad:
+                p += 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    x = 3 * torch.randn(30, 2, generator=generator, dtype=torch.float64)
+    reduced = model.only(torch.tensor([3, 1]))
+    with torch.no_grad():
+        densities = model.component_log_prob(x)[:, [3, 1]]
+        torch.testing.assert_close(reduced.component_log_prob(x), densities)
+        expected = densities.exp().mean(dim=1).log()
+        torch.testing.assert_close(reduced.log_prob(x), expected)
+    drawn, _ = reduced.sample(50, generator=generator)
+    assert torch.isfinite(drawn).all()
 
 
 def test_it_is_a_copy_that_can_be_trained_and_drawn_from(make_model):

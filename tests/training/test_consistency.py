@@ -195,6 +195,9 @@ def test_it_makes_q_agree(wings):
     gaps = []
     for given in (None, moved):
         mixture = FlowMixture(5, random_state=0, **QUICK).set_params(
+            init="kmeans",
+            base=1,
+            weights="uniform",
             training__consistency=given,
             training__consistency_weight=20.0,
             training__refine_posterior=False,

@@ -89,8 +89,8 @@ PAPER = {
     "that with labels the circles are separated, with broken arcs and a bridge between them. Stray "
     "samples are more than four standard deviations of the noise away from the nearest circle.",
     "components": "Trainings are short (40 epochs on the circles, 50 on the pinwheel, 100 with "
-    "more components from the paper's start, 20 from ours), with the paper's settings but for a larger "
-    "learning rate and wider posteriors. Accuracy is that of the best one-to-one map; .9 "
+    "more components from the paper's start, 20 from ours), with the paper's settings but for a "
+    "larger learning rate and wider posteriors. Accuracy is that of the best one-to-one map; .9 "
     "means that the structure is found, .98 that it is clean. The temperature falls from 10 to 1 "
     "over the first half of the epochs, and is 1 throughout where it is not named. The term has "
     "its default weight and size; that with rotations is given the knowledge that for "

@@ -32,6 +32,9 @@ MAX_ROWS = 50_000
 #: Cuts are computed from K to K plus this many eigenvectors. With only K, a small group of
 #: outliers can take the place of a cluster.
 MORE_EIGENVECTORS = 3
+#: Eigenvectors are computed for this many clusters, or twice, four times ... as many, so that all
+#: cuts of a sample share them.
+CLUSTERS_AT_LEAST = 12
 #: Weight alpha of the neighbours relative to a row's own label; Zhou et al. (2004), section 3.
 SPREAD = 0.99
 
@@ -115,7 +118,7 @@ def spread_labels(sample: Sample, known: IntArray, n_components: int) -> IntArra
         The known cluster of each row, or -1. Every cluster is that of some row.
     n_components : int
     """
-    graph = _neighbour_graph(sample)
+    graph = sample.once(_neighbour_graph)
     n = len(known)
     system = diags_array(np.ones(n)) - SPREAD * _smoothing(graph)
     reach = np.zeros((n, n_components))
@@ -131,9 +134,13 @@ def cut_graph(
     sample: Sample, n_components: int, random_state: int | np.random.RandomState
 ) -> IntArray:
     """The spectral clusters with the smallest normalised cut: shape (n,)."""
-    graph = _neighbour_graph(sample)
+    graph = sample.once(_neighbour_graph)
     random = check_random_state(random_state)
-    vectors = _eigenvectors(_smoothing(graph), n_components + MORE_EIGENVECTORS)
+    most = CLUSTERS_AT_LEAST
+    while most < n_components:
+        most *= 2
+    vectors = sample.once(_eigenvectors_of, most + MORE_EIGENVECTORS)
+    vectors = vectors[:, : n_components + MORE_EIGENVECTORS]
     seed = int(random.randint(np.iinfo(np.int32).max))
     best, smallest = np.zeros(len(vectors), dtype=np.int64), np.inf
     for n_vectors in range(n_components, vectors.shape[1] + 1):
@@ -145,6 +152,10 @@ def cut_graph(
         if cut < smallest:
             best, smallest = found, cut
     return best
+
+
+def _eigenvectors_of(sample: Sample, n_vectors: int) -> Array:
+    return _eigenvectors(_smoothing(sample.once(_neighbour_graph)), n_vectors)
 
 
 def _eigenvectors(smoothing: csr_array, n_vectors: int) -> Array:

@@ -16,17 +16,17 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from vmonf.fitting import fit_best, prepare
+from vmonf.fitting import find_number, fit_best, prepare
 from vmonf.flows import Family
 from vmonf.judge import Verdict
-from vmonf.labels import encode_labels
+from vmonf.labels import encode_labels, with_new_names
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import from_document, to_document
 from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
 from vmonf.settings import check_parameters, parameters_of_components, resolve, with_nested
-from vmonf.start import Agreement
+from vmonf.start import Agreement, Number
 from vmonf.storage import read_model, write_model
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
 
@@ -50,10 +50,16 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_components : int, default=2
+    n_components : int or "auto", default=2
         K, the number of flows. If the labels have more classes, K is raised to their number,
         with a warning. With fewer than a few hundred rows for each component, flows rarely
-        improve on Gaussians.
+        improve on Gaussians. "auto" finds K from the rows, by the agreement of several
+        clusterings (see `vmonf.start.number`). It is at least the number of classes, and
+        with `clusters` it is their number; `number_` tells how it was chosen. The search runs
+        in parallel under ``joblib.parallel_config``.
+    max_components : int, default=40
+        The largest K that ``n_components="auto"`` tries. It seldom tries more than 12, unless the
+        density has more peaks.
     flow : {"realnvp", "maf", "nsf", "nsf-ar"} or Family, default="realnvp"
         The family of flows with its default settings: affine coupling, affine autoregressive,
         or rational-quadratic splines in coupling or autoregressive form. Other settings are
@@ -163,6 +169,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     start_ : vmonf.start.Agreement
         The name of the start, ``start_.chosen``. With ``init="auto"`` also the names of the
         candidates and the table of their agreements. ``str(start_)`` is one sentence.
+    number_ : vmonf.start.Number
+        K, and how it was chosen: ``number_.reason``, and with ``n_components="auto"`` the table of
+        agreements. ``str(number_)`` is one sentence.
     model_ : vmonf.model.MixtureModel
         The torch model, for example for your own training loop. It takes rows as float64 tensors
         in the units of X, and ``-model_.elbo(x).mean()`` is a loss.
@@ -189,6 +198,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     verdict_: Verdict
     shrinkage_: dict[str, float]
     start_: Agreement
+    number_: Number
     model_: MixtureModel
 
     # `watchers` are not data about the rows, so that scikit-learn must not route them as metadata.
@@ -196,8 +206,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | Literal["auto"] = 2,
         *,
+        max_components: int = 40,
         flow: str | Family = "realnvp",
         base: int | Literal["auto"] = "auto",
         posterior: str | PosteriorMLP = "mlp",
@@ -216,6 +227,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
+        self.max_components = max_components
         self.flow = flow
         self.base = base
         self.posterior = posterior
@@ -300,14 +312,24 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
         values: Array = validate_data(header, X, dtype=np.float64, ensure_min_samples=2)
         weight = _checked_weight(sample_weight, values)
-        classes, component = _components_of(y, weight, self.n_components)
-        cluster = _checked_clusters(clusters, len(values), len(classes), self.init)
+        fixed = None if self.n_components == "auto" else int(self.n_components)
+        classes, component = _components_of(y, weight, fixed)
+        n_given = _number_of_given(clusters, len(values)) if fixed is None else 0
+        n_clusters = max(len(classes), n_given, 1)
+        cluster = _checked_clusters(clusters, len(values), n_clusters, self.init)
         rows = distinct_rows(values, weight, component, cluster)
-        settings = resolve(parameters, rows.n_rows, values.shape[1], len(classes))
-
         random = check_random_state(self.random_state)
-        seeds = random.randint(np.iinfo(np.int32).max, size=1 + settings.n_init).tolist()
-        prepared = prepare(rows, _column_names(header), settings, seeds[0])
+        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
+        names = _column_names(header)
+        number, sample = Number(len(classes)), None
+        if n_given:
+            number = Number(max(len(classes), n_given), "clusters")
+        elif fixed is None:
+            at_least = max(len(classes), 1)
+            number, sample = find_number(rows, names, at_least, self.max_components, seeds[0])
+        classes = with_new_names(classes, number.chosen)
+        settings = resolve(parameters, rows.n_rows, values.shape[1], len(classes))
+        prepared = prepare(rows, names, settings, seeds[0], sample)
         known = {
             **_fitted_attributes(header),
             "classes_": classes,
@@ -325,6 +347,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             verdict_=fit.verdict,
             shrinkage_=dataclasses.asdict(fit.shrinkage),
             start_=prepared.start,
+            number_=number,
         )
         self._parameters_of_fit = parameters
         return self
@@ -693,17 +716,30 @@ def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:
 
 
 def _components_of(
-    y: ArrayLike | None, weight: Array, n_components: int
+    y: ArrayLike | None, weight: Array, n_components: int | None
 ) -> tuple[NDArray[Any], IntArray]:
-    """Names of the components, and the component of each row: -1 if it has no label."""
+    """Names of the components, and the component of each row: -1 if it has no label.
+
+    If `n_components` is None, only the classes of the labels have components.
+    """
     component = np.full(len(weight), -1, dtype=np.int64)
     if y is None:
-        return np.arange(n_components), component
+        return np.arange(n_components or 0), component
     labels = column_or_1d(y, warn=True)
     check_consistent_length(weight, labels)
     # Rows of weight zero are left out of the fit, so their labels must not add classes.
     classes, component[weight > 0] = encode_labels(labels[weight > 0], n_components)
     return classes, component
+
+
+def _number_of_given(clusters: ArrayLike | None, n_rows: int) -> int:
+    """The number of clusters that the user gave for ``n_components="auto"``, or 0."""
+    if clusters is None:
+        return 0
+    given = np.asarray(clusters)
+    # Anything else is refused by `_checked_clusters`, as are more clusters than rows.
+    is_valid = given.size > 0 and given.dtype.kind in "iuf" and not np.isnan(given).any()
+    return int(min(given.max() + 1, n_rows)) if is_valid else 0
 
 
 def _checked_clusters(

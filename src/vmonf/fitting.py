@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,9 +29,13 @@ from vmonf.start import (
     Agreement,
     GaussianStart,
     GaussianStarter,
+    Number,
+    Sample,
     Shrinkage,
+    agreeing_clusters,
     given_centres,
     largest_to_largest,
+    number_of_clusters,
 )
 from vmonf.training import (
     Training,
@@ -113,8 +118,43 @@ class Fit:
     log_prob: Array
 
 
+def find_number(
+    rows: ArrayRows, column_names: Sequence[str], at_least: int, at_most: int, seed: int
+) -> tuple[Number, Sample]:
+    """Find the number of components for ``n_components="auto"``.
+
+    Parameters
+    ----------
+    rows : Rows
+        Distinct rows as arrays, in the user's units.
+    column_names : sequence of str
+        Names used in messages.
+    at_least, at_most : int
+        The bounds of K.
+    seed : int
+
+    Returns
+    -------
+    number : Number
+    sample : Sample
+        For `prepare` with the same rows and seed, whose start has then been computed.
+
+    Raises
+    ------
+    ValueError
+        If a column is constant.
+    """
+    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
+    standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
+    return number_of_clusters(standardised, at_least, at_most, seed)
+
+
 def prepare(
-    rows: ArrayRows, column_names: Sequence[str], settings: Settings, seed: int
+    rows: ArrayRows,
+    column_names: Sequence[str],
+    settings: Settings,
+    seed: int,
+    sample: Sample | None = None,
 ) -> Prepared:
     """Standardise the rows, hold some out, and cluster them if the start does this once per fit.
 
@@ -126,6 +166,8 @@ def prepare(
         Names used in messages.
     settings : Settings
     seed : int
+    sample : Sample, optional
+        The sample in which `find_number` found K.
 
     Raises
     ------
@@ -137,6 +179,8 @@ def prepare(
     train, held_out = _split(rows, settings, np.random.default_rng(seed))
     standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
     start = settings.start
+    if start is not None and settings.init == "auto":  # the sample may hold its clusters
+        start = dataclasses.replace(start, cluster=partial(agreeing_clusters, sample=sample))
     chosen = Agreement(settings.init if isinstance(settings.init, str) else "centres")
     if (rows.cluster >= 0).any():
         chosen = Agreement("clusters")

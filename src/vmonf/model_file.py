@@ -15,7 +15,7 @@ from vmonf.judge import Verdict
 from vmonf.model import POSTERIORS, MixtureModel, build_model
 from vmonf.plain import plain
 from vmonf.settings import device_of, specifications
-from vmonf.start import Agreement
+from vmonf.start import Agreement, Number
 from vmonf.storage import ModelFileError
 from vmonf.training import Training
 
@@ -62,6 +62,7 @@ def to_document(
         "verdict": vars(attributes["verdict_"]),
         "shrinkage": attributes["shrinkage_"],
         "start": vars(attributes["start_"]),
+        "number": vars(attributes["number_"]),
     }
     return plain(document), model.state_dict()
 
@@ -125,6 +126,7 @@ def from_document(
             "verdict_": Verdict(**document["verdict"]),
             "shrinkage_": document["shrinkage"],
             "start_": _start(document),
+            "number_": _number(document),
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelFileError(
@@ -150,6 +152,13 @@ def _start(document: Mapping[str, Any]) -> Agreement:
         return Agreement(**{name: _tuples(value) for name, value in document["start"].items()})
     init = document["parameters"]["init"]
     return Agreement(init if isinstance(init, str) else "centres")
+
+
+def _number(document: Mapping[str, Any]) -> Number:
+    """The number of components. Files that were written before it was kept have only K."""
+    if "number" in document:
+        return Number(**{name: _tuples(value) for name, value in document["number"].items()})
+    return Number(len(document["classes"]))
 
 
 def _tuples(value: Any) -> Any:

@@ -148,7 +148,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     ParameterError
         If a value is not valid. The error names the first such parameter.
     """
-    check_whole_number("n_components", parameters["n_components"], at_least=1)
+    if isinstance(parameters["n_components"], str):
+        _check_number_to_find(parameters)
+    else:
+        check_whole_number("n_components", parameters["n_components"], at_least=1)
+    check_whole_number("max_components", parameters["max_components"], at_least=1)
     for name, specification in specifications(parameters).items():
         check = getattr(specification, "check", None)
         if check is not None:
@@ -190,7 +194,8 @@ def resolve(
     n_features : int
         D.
     n_components : int
-        K: the parameter `n_components`, or the number of classes in the labels if it is larger.
+        K: the parameter `n_components`, the number that was found, or the number of classes in the
+        labels if it is larger.
 
     Raises
     ------
@@ -330,6 +335,21 @@ def device_of(device: str | torch.device) -> torch.device:
             f"={device!r} is not available on this machine, or does not compute in double "
             "precision; choose 'auto' or 'cpu'.",
         ) from error
+
+
+def _check_number_to_find(parameters: Mapping[str, Any]) -> None:
+    """Check ``n_components="auto"``, with which no other parameter may say what K is."""
+    if parameters["n_components"] != "auto":
+        raise ParameterError(
+            "n_components", f"={parameters['n_components']!r} must be a whole number, or 'auto'."
+        )
+    for name in ("weights", "init"):
+        if not isinstance(parameters[name], str):
+            raise ParameterError(
+                name,
+                " has an entry for each component, and n_components='auto' is not their number: "
+                "give their number as n_components.",
+            )
 
 
 def _n_held_out(validation_fraction: float, max_epochs: int, n_rows: int, n_components: int) -> int:

@@ -44,7 +44,17 @@ def fit(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)
     ],
-    components: Annotated[int, typer.Option("--components", "-k", help="Number of components, K.")],
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components",
+            "-k",
+            metavar="K",
+            help="Number of components, K. auto finds it, by the agreement of several clusterings; "
+            "--set max_components=20 bounds it.",
+            show_default=False,
+        ),
+    ],
     columns: Annotated[
         list[str] | None,
         typer.Option(
@@ -135,7 +145,7 @@ def fit(
     of FlowMixture, whose documentation describes them in detail.
     """
     parameters: dict[str, Any] = {
-        "n_components": components,
+        "n_components": _value(components),
         "flow": flow,
         "base": base if base.isalpha() else _value(base),
         "weights": weights if weights.isalpha() else _value(weights),
@@ -197,6 +207,7 @@ def fit(
                 "best_epoch": mixture.best_epoch_,
                 "converged": mixture.converged_,
                 "start": mixture.start_.chosen,
+                "number": mixture.number_.reason,
                 "seconds": seconds,
             }
         )
@@ -227,7 +238,8 @@ def _listed(features: list[str]) -> str:
 
 def describe(mixture: FlowMixture) -> str:
     """Describe in a few lines what the fit kept and why."""
-    lines = [str(mixture.start_)] if mixture.start_.names else []
+    lines = [] if mixture.number_.reason == "given" else [str(mixture.number_)]
+    lines += [str(mixture.start_)] if mixture.start_.names else []
     lines.append(str(mixture.verdict_))
     if not math.isnan(mixture.held_out_log_likelihood_):
         lines.append(

@@ -58,7 +58,9 @@ FEWEST_LABELS_TO_SPREAD = 10
 LEAST_AGREEMENT = 0.3
 
 
-def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> Clustering:
+def agreeing_clusters(
+    rows: Rows[NDArray[Any]], n_components: int, seed: int, sample: Sample | None = None
+) -> Clustering:
     """The clusters of the candidate with the highest mean adjusted Rand index with the others.
 
     With labels, clusters are named after them, labelled rows are in their own cluster, and
@@ -72,6 +74,8 @@ def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) ->
         Arrays, in standardised units.
     n_components : int
     seed : int
+    sample : Sample, optional
+        The sample of exactly these rows, which may have been clustered before, with this seed.
 
     Warns
     -----
@@ -85,7 +89,8 @@ def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) ->
     """
     random = np.random.default_rng(seed)
     chosen = drawn(rows.component, MAX_ROWS, random)
-    sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
+    if sample is None or len(sample.x) != rows.n_rows:
+        sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
     known = rows.component[chosen]
     n_labels = np.bincount(known[known >= 0], minlength=n_components)
     clusters = {
@@ -98,7 +103,7 @@ def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) ->
     if n_labels.min() >= FEWEST_LABELS_TO_SPREAD and n_components > 1:
         clusters[SPREAD] = spread_labels(sample, known, n_components)
         eligible = np.append(eligible, True)
-    table = _agreements(list(clusters.values()), sample, random)
+    table = agreements(list(clusters.values()), sample, random)
     # Candidates that contradict the labels have a vote only if too few others have one.
     voters = eligible if eligible.sum() > 2 else np.ones_like(eligible)
     votes = (table * voters).sum(axis=1) - np.diag(table) * voters
@@ -125,7 +130,7 @@ def _agreeing_with_labels(clusters: list[IntArray], known: IntArray) -> NDArray[
     return mask
 
 
-def _agreements(clusters: list[IntArray], sample: Sample, random: np.random.Generator) -> Array:
+def agreements(clusters: list[IntArray], sample: Sample, random: np.random.Generator) -> Array:
     """The adjusted Rand index of each two candidates C: shape (C, C)."""
     chosen = random.permutation(len(sample.x))[:MAX_COMPARED_ROWS]
     weight = sample.weight[chosen]

@@ -37,7 +37,7 @@ def gaussian_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
     Of several mixtures, from k-means and from random rows, the likeliest is kept.
     """
     starts = [kmeans] + RANDOM_STARTS * [random_rows]
-    fits = [sample.once(_mixture, n_components, s, seed + i) for i, s in enumerate(starts)]
+    fits = [sample.once(mixture_of, n_components, s, seed + i) for i, s in enumerate(starts)]
     best = max(fits, key=lambda fit: _log_likelihood(fit, sample))
     clusters: IntArray = best.log_joint(sample.x).argmax(axis=1)
     return clusters
@@ -56,7 +56,7 @@ def merged_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
     best, lowest, since = n_components, math.inf, 0
     largest = max(n_components, min(3 * n_components + 4, n // (n_features + 2)))
     for n_gaussians in range(n_components, largest + 1, math.ceil(n_components / 4)):
-        mixture = sample.once(_mixture, n_gaussians, kmeans, seed)
+        mixture = sample.once(mixture_of, n_gaussians, kmeans, seed)
         n_parameters = n_gaussians + mixture.means.size + _n_covariances(mixture)
         bic = n_parameters * math.log(n) - 2 * _log_likelihood(mixture, sample)
         if bic < lowest:
@@ -70,7 +70,7 @@ def merged_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
 
 def _all_merges(sample: Sample, n_gaussians: int, seed: int) -> dict[int, IntArray]:
     """The clusters of K' Gaussians, merged two at a time, by the number that remains."""
-    mixture = sample.once(_mixture, n_gaussians, kmeans, seed)
+    mixture = sample.once(mixture_of, n_gaussians, kmeans, seed)
     _, probability = normalise(mixture.log_joint(sample.x).T)
     return _merged(probability, sample.weight)
 
@@ -92,8 +92,8 @@ def _merged(probability: Array, weight: Array) -> dict[int, IntArray]:
     return clusters
 
 
-def _mixture(sample: Sample, n_components: int, first: FirstClusters, seed: int) -> GaussianStart:
-    """A mixture of K Gaussians, from first clusters of the rows."""
+def mixture_of(sample: Sample, n_components: int, first: FirstClusters, seed: int) -> GaussianStart:
+    """A mixture of K Gaussians with full covariances, from first clusters of the rows."""
     n, n_features = sample.x.shape
     nowhere = np.full(n, -1)
     rows = Rows(sample.x, sample.weight, nowhere, nowhere)

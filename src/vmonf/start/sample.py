@@ -77,6 +77,10 @@ class Sample:
         result: T = self._results[key]
         return result
 
+    def keep(self, result: object, function: Callable[..., Any], *arguments: Any) -> None:
+        """Keep a result that was computed elsewhere; `once` then returns it."""
+        self._results[(function, *arguments)] = result
+
     @cached_property
     def _nearest(self) -> NearestNeighbors:
         return NearestNeighbors().fit(self.x)
@@ -159,12 +163,13 @@ def clusters_of_sample(
         return np.zeros(len(sample.x), dtype=np.int64)
     if n_components >= len(sample.x):
         return np.arange(len(sample.x), dtype=np.int64)
-    return sample.once(_filled_clusters, cluster_sample, n_components, seed)
+    return sample.once(filled_clusters, cluster_sample, n_components, seed)
 
 
-def _filled_clusters(
+def filled_clusters(
     sample: Sample, cluster_sample: ClusterSample, n_components: int, seed: int
 ) -> IntArray:
+    """The clusters of a sample, none of which is empty: shape (n,). K is less than n."""
     return without_empty(cluster_sample(sample, n_components, seed), sample.x, n_components)
 
 

@@ -18,6 +18,7 @@ from vmonf.plots.style import (
     new_figure,
     set_title,
 )
+from vmonf.start.number import SCORE_OF_ONE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,8 @@ def plot_number(mixture: FlowMixture) -> Figure:
 
     Above is the agreement at each K; a vertical line is its prominence, from the mean of the
     neighbouring K up or down to it. Below is the score: agreement plus prominence, and the
-    separation of K peaks of the density. The K that was chosen is marked in both.
+    separation of K peaks of the density. The K that was chosen is marked in both. If no score is
+    above the dashed line, and no valley of the density is deep, K is 1.
 
     Parameters
     ----------
@@ -99,6 +101,7 @@ def _draw_score(axes: Axes, number: Number) -> None:
     axes.bar(k, first, 0.6, color=_AGREEMENT, zorder=2)
     axes.bar(k, number.separation, 0.6, bottom=first, color=_SEPARATION, zorder=2)
     axes.axhline(0, color=INK, linewidth=0.8)
+    axes.axhline(SCORE_OF_ONE, color=INK, linewidth=1.1, linestyle="--", zorder=3)
     axes.set_ylabel("score")
     axes.set_title("Score of each K")
     legend_beside(
@@ -106,5 +109,8 @@ def _draw_score(axes: Axes, number: Number) -> None:
         [
             Patch(facecolor=_SEPARATION, label="separation of peaks"),
             Patch(facecolor=_AGREEMENT, label="agreement + prominence"),
+            Line2D(
+                [], [], color=INK, linewidth=1.1, linestyle="--", label="K = 1 if none is above"
+            ),
         ],
     )

@@ -110,6 +110,10 @@ def test_the_decay_of_the_temperature_takes_half_of_the_epochs():
     [
         ({"n_components": True}, "n_components"),
         ({"n_components": 2.0}, "n_components"),
+        ({"n_components": "two"}, "n_components"),
+        ({"n_components": "auto", "weights": (0.5, 0.5)}, "weights"),
+        ({"n_components": "auto", "init": [[0.0, 0.0]]}, "init"),
+        ({"max_components": 0}, "max_components"),
         ({"weights": "equal"}, "weights"),
         ({"weights": "abc"}, "weights"),
         ({"weights": {"a": 1}}, "weights"),

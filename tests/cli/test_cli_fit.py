@@ -9,7 +9,7 @@ import pytest
 from vmonf import NSF, FlowMixture, PosteriorMLP, RealNVP, Training
 from vmonf.cli.fit import OPTIONS, describe, fit
 from vmonf.judge import Verdict
-from vmonf.start import Agreement
+from vmonf.start import Agreement, Number
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
@@ -124,6 +124,7 @@ def test_the_verdict_is_told(verdict, converged, words):
         best_epoch_=found.epoch,
         held_out_log_likelihood_=found.log_likelihood,
         start_=Agreement("kmeans"),
+        number_=Number(2),
     )
     assert words in describe(mixture)
     assert ("before it converged" in describe(mixture)) == (
@@ -237,6 +238,18 @@ def test_the_choice_of_the_start_is_told(vmonf, data, tmp_path):
     assert f"peaks {start.table[0][3]:.6g}" in vmonf.succeed("info", output).stdout
 
 
+def test_the_choice_of_the_number_is_told(vmonf, data, tmp_path):
+    output = tmp_path / "m.vmonf"
+    options = ("-k", "auto", "--columns", "x,y", "--max-epochs", 0, "--set", "max_components=4")
+    told = vmonf.succeed("fit", data, "-o", output, *options).stdout
+    number = FlowMixture.load(output).number_
+    assert str(number) in told.replace("\n", " ")
+    shown = json.loads(vmonf.succeed("info", output, "--json").stdout)["number"]
+    assert shown["chosen"] == number.chosen
+    assert shown["with_2_components"]["agreement"] == number.agreement[0]
+    assert f"agreement {number.agreement[0]:.6g}" in vmonf.succeed("info", output).stdout
+
+
 def test_an_existing_model_is_replaced(vmonf, data, tmp_path):
     output = tmp_path / "m.vmonf"
     output.write_text("not a model")
@@ -292,6 +305,8 @@ def test_interruption_before_training_writes_nothing(vmonf, data, tmp_path, monk
         (["--flow", "glow"], "--flow: flow='glow' is not known: choose one of realnvp"),
         (["--init", "best"], "--init: init='best' is not known"),
         (["--components", "0"], "--components: n_components=0 must be a whole number"),
+        (["--components", "two"], "--components: n_components='two' must be a whole number, or"),
+        (["--set", "max_components=0"], "--set: max_components=0 must be a whole number"),
         (["--set", "flow__hidden=16,wide"], "--set: flow__hidden='16,wide' must be a sequence"),
         (["--set", "temperature=hot"], "--set: temperature='hot' must be a number or a pair"),
         (["--set", "temperature=3,2,1"], "a number or a pair"),

@@ -103,7 +103,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         from all rows, with networks drawn at random, and the components separate by chance and
         by the temperature. To give a cluster for each row, use `clusters` of `fit`.
     n_init : int, default=1
-        Number of restarts. The one with the best held-out log-likelihood is kept.
+        Number of fits. The one with the best held-out log-likelihood is kept. With
+        ``init="auto"`` the first begins with the clusters that agree most, the second with those
+        that agree next, and so on.
     max_epochs : int, default=300
         Largest number of passes over the rows.
     validation_fraction : float, default=0.1
@@ -346,7 +348,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             converged_=fit.training.converged,
             verdict_=fit.verdict,
             shrinkage_=dataclasses.asdict(fit.shrinkage),
-            start_=prepared.start,
+            start_=fit.start,
             number_=number,
         )
         self._parameters_of_fit = parameters

@@ -78,7 +78,9 @@ class Prepared:
     train, held_out : int array
         Indices of the training rows and of the held-out rows.
     start : Agreement
-        The start that was used, and how it was chosen.
+        The start that is used, and how it was chosen.
+    others : tuple of (str, int array)
+        Names and clusters of other starts, for restarts.
     """
 
     standardised: ArrayRows
@@ -88,11 +90,31 @@ class Prepared:
     train: IntArray
     held_out: IntArray
     start: Agreement
+    others: tuple[tuple[str, IntArray], ...] = ()
 
     @property
     def judged(self) -> IntArray:
         """Indices of the rows on which the flows and the Gaussian mixture are compared."""
         return self.held_out if len(self.held_out) else self.train
+
+    def of_restart(self, restart: int) -> Prepared:
+        """The same rows with the clusters of the start that a restart begins with.
+
+        The first fit begins with the clusters that agree most, and each restart with those that
+        agree next. Then they begin again.
+        """
+        place = restart % (1 + len(self.others))
+        if place == 0:
+            return self
+        name, cluster = self.others[place - 1]
+        return dataclasses.replace(
+            self,
+            standardised=dataclasses.replace(self.standardised, cluster=cluster),
+            tensors=dataclasses.replace(
+                self.tensors, cluster=torch.from_numpy(cluster).to(self.tensors.x.device)
+            ),
+            start=dataclasses.replace(self.start, chosen=name),
+        )
 
 
 @dataclass(frozen=True)
@@ -109,6 +131,8 @@ class Fit:
     log_prob : array of shape (number of judged rows,)
         Log density of the judged rows under the flows or the Gaussian mixture that was kept, in
         nats.
+    start : Agreement
+        The start that the fit began with.
     """
 
     model: MixtureModel
@@ -116,6 +140,7 @@ class Fit:
     verdict: Verdict
     shrinkage: Shrinkage
     log_prob: Array
+    start: Agreement
 
 
 def find_number(
@@ -181,21 +206,28 @@ def prepare(
     start = settings.start
     if start is not None and settings.init == "auto":  # the sample may hold its clusters
         start = dataclasses.replace(start, cluster=partial(agreeing_clusters, sample=sample))
+    others: tuple[tuple[str, IntArray], ...] = ()
     chosen = Agreement(settings.init if isinstance(settings.init, str) else "centres")
     if (rows.cluster >= 0).any():
         chosen = Agreement("clusters")
     elif start is not None and start.once:
-        cluster, agreement = start.clusters_of(standardised, settings.n_components, seed)
-        chosen = agreement or chosen
-        if settings.weights is not None and not rows.labelled.any():
-            cluster = largest_to_largest(cluster, rows.weight, settings.weights)
+        found = start.clusters_of(standardised, settings.n_components, seed)
+        chosen = found.agreement or chosen
+        cluster, *more = (
+            largest_to_largest(each, rows.weight, settings.weights)
+            if settings.weights is not None and not rows.labelled.any()
+            else each
+            for each in (found.cluster, *(each for _, each in found.others))
+        )
+        names = [name for name, _ in found.others]
+        others = tuple(zip(names, more, strict=True))
         rows = dataclasses.replace(rows, cluster=cluster)
         standardised = dataclasses.replace(standardised, cluster=cluster)
     if settings.needs_spacing:
         spacing = spacing_of(standardised.x, np.random.default_rng(seed))
         rows = dataclasses.replace(rows, spacing=spacing)
     tensors = rows.to_tensors(settings.device)
-    return Prepared(standardised, tensors, shift, scale, train, held_out, chosen)
+    return Prepared(standardised, tensors, shift, scale, train, held_out, chosen, others)
 
 
 def fit_best(
@@ -224,10 +256,11 @@ def fit_best(
     best: Fit | None = None
     for restart, seed in enumerate(seeds):
         watching = list(watchers)
+        of_restart = prepared.of_restart(restart)
         if settings.checkpoint is not None:
-            watching.append(_checkpoint(prepared, settings, restart, seed))
+            watching.append(_checkpoint(of_restart, settings, restart, seed))
         try:
-            fit = fit_once(prepared, settings, seed, watching)
+            fit = fit_once(of_restart, settings, seed, watching)
         except TrainingError as error:
             if best is None:
                 raise
@@ -274,7 +307,7 @@ def fit_once(
             warm_up_posterior(model, prepared.tensors, generator)
         if settings.training.refine_posterior:
             refine_posterior(model, prepared.tensors, generator)
-    return Fit(model, result, verdict, mixture.shrinkage, log_prob)
+    return Fit(model, result, verdict, mixture.shrinkage, log_prob, prepared.start)
 
 
 def _split(

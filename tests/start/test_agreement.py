@@ -128,3 +128,22 @@ def test_a_named_start_has_only_its_name():
     assert fitted(init="auto", clusters=y) == Agreement("clusters")
     assert str(fitted()) == "The start was 'kmeans'."
     assert np.isnan(fitted().with_others)
+
+
+def test_restarts_begin_with_the_starts_that_agree_next(monkeypatch):
+    from vmonf import fitting
+
+    X, _ = make_moons(200, noise=0.06, random_state=0)
+    begun, whole = [], fitting.fit_once
+
+    def watched(prepared, *others):
+        fit = whole(prepared, *others)
+        begun.append((fit.start.chosen, float(fit.log_prob.mean())))
+        return fit
+
+    monkeypatch.setattr(fitting, "fit_once", watched)
+    mixture = FlowMixture(2, init="auto", n_init=6, max_epochs=0, random_state=0).fit(X)
+    names = [name for name, _ in begun]
+    assert set(names[:5]) == set(CANDIDATES)
+    assert names[5] == names[0]
+    assert mixture.start_.chosen == max(begun, key=lambda each: each[1])[0]

@@ -108,7 +108,8 @@ def agreeing_clusters(
     voters = eligible if eligible.sum() > 2 else np.ones_like(eligible)
     votes = (table * voters).sum(axis=1) - np.diag(table) * voters
     names = tuple(clusters)
-    best = names[int(np.where(eligible, votes, -np.inf).argmax())]
+    order = np.argsort(-np.where(eligible, votes, -np.inf), kind="stable")
+    best = names[order[0]]
     agreement = Agreement(best, names, tuple(map(tuple, table.tolist())))
     if agreement.with_others < LEAST_AGREEMENT and not n_labels.all():
         warnings.warn(
@@ -117,9 +118,14 @@ def agreeing_clusters(
             "another number of components, or give labels or clusters.",
             stacklevel=2,
         )
-    cluster = np.full(rows.n_rows, -1, dtype=np.int64)
-    cluster[chosen] = np.where(known >= 0, known, clusters[best])
-    return Clustering(cluster, agreement)
+
+    def of_all_rows(name: str) -> IntArray:
+        cluster = np.full(rows.n_rows, -1, dtype=np.int64)
+        cluster[chosen] = np.where(known >= 0, known, clusters[name])
+        return cluster
+
+    others = tuple((names[i], of_all_rows(names[i])) for i in order[1:] if eligible[i])
+    return Clustering(of_all_rows(best), agreement, others)
 
 
 def _agreeing_with_labels(clusters: list[IntArray], known: IntArray) -> NDArray[np.bool_]:

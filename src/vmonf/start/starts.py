@@ -69,10 +69,13 @@ class Clustering(NamedTuple):
         The cluster of each row, 0 to K - 1, or -1.
     agreement : Agreement or None
         How the start was chosen.
+    others : tuple of (str, int array of shape (n,))
+        Names and clusters of other candidates, the most agreeing first, for restarts.
     """
 
     cluster: IntArray
     agreement: Agreement | None = None
+    others: tuple[tuple[str, IntArray], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,9 @@ class Start:
             If the function of the start returns anything but a cluster for each row.
         """
         found = self.cluster(rows, n_components, seed)
-        cluster, agreement = found if isinstance(found, Clustering) else (found, None)
-        cluster = np.asarray(cluster)
+        if not isinstance(found, Clustering):
+            found = Clustering(found)
+        cluster = np.asarray(found.cluster)
         if (
             cluster.shape != (rows.n_rows,)
             or not np.isin(cluster, np.arange(-1, n_components)).all()
@@ -123,7 +127,7 @@ class Start:
                 f"A start must give each of {rows.n_rows} rows a cluster, 0 to {n_components - 1}, "
                 "or -1."
             )
-        return Clustering(cluster.astype(np.int64), agreement)
+        return found._replace(cluster=cluster.astype(np.int64))
 
 
 def named_after_labels(cluster: IntArray, component: IntArray, n_components: int) -> IntArray:

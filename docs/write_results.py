@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vmonf.experiments.tables import FIGURES, HEADS, PAPER, cell, table, write_between_marks
+from vmonf.experiments.tables import HEADS, PAPER, cell, parts_of, table, write_between_marks
 
 DOCS = Path(__file__).parent
 CONTINGENCIES = {"mnist": ("paper's settings", "ours, no labels")}
@@ -24,12 +24,29 @@ IMAGES = {
         ("The paper's settings, seed 0 (its figure 2)", "two-circles-papers-settings.png"),
         ("From the graph, splines, seed 0", "two-circles-from-the-graph-splines.png"),
     ),
+    "components": (
+        (
+            "Ten components, the paper's start, seed 0",
+            "components-number-K-10-the-papers-start.png",
+        ),
+        (
+            "Ten components, the paper's start, learned weights, seed 0",
+            "components-number-K-10-the-papers-start-learned-weights.png",
+        ),
+        ("Ten components, our start, seed 0", "components-number-K-10-our-start.png"),
+    ),
     "mnist": (
         ("Ours, no labels, seed 0", "mnist-ours-no-labels.png"),
         ("The paper's settings, seed 0", "mnist-papers-settings.png"),
     ),
 }
-TITLES = {"pinwheel": "Pinwheel", "two-circles": "Two circles", "mnist": "MNIST, digits 0 to 4"}
+#: The sections of the page, in their order.
+TITLES = {
+    "pinwheel": "Pinwheel",
+    "two-circles": "Two circles",
+    "mnist": "MNIST, digits 0 to 4",
+    "components": "Questions that the paper leaves open",
+}
 #: Rows of the README's table: title, experiment, our case, the paper's case, and measured value.
 README = (
     ("Pinwheel, no labels: accuracy", "pinwheel", "ours, deeper", "paper's settings", "accuracy"),
@@ -77,19 +94,20 @@ def section(name: str) -> list[str]:
     """Return the lines of an experiment's section."""
     document = read(name)
     versions = ", ".join(f"{package} {which}" for package, which in document["versions"].items())
-    figures = FIGURES[name]
-    heads = ["", *(HEADS[figure] for figure in figures)]
     lines = [
         f"## {TITLES[name]}",
         "",
         f"`{document['command']}`; {versions}; {document['machine']}, "
         f"{document['threads']} thread{'s' * (document['threads'] > 1)}.",
         "",
-        f"| {' | '.join(heads)} |",
-        "|---|" + "---:|" * len(figures),
     ]
-    lines += [f"| {' | '.join(row)} |" for row in table(document, figures)]
-    lines += ["", PAPER[name], ""]
+    for part in parts_of(name):
+        heads = ["", *(HEADS[figure] for figure in part.figures)]
+        lines += [f"### {part.title}", ""] if part.title else []
+        lines += [f"| {' | '.join(heads)} |", "|---|" + "---:|" * len(part.figures)]
+        rows = table(document, part.figures, part.prefix)
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    lines += [PAPER[name], ""]
     for case in CONTINGENCIES.get(name, ()):
         lines += contingency(document, case)
     for case in EPOCHS.get(name, ()):
@@ -159,15 +177,20 @@ def readme_table() -> list[str]:
 @cache
 def read(name: str) -> dict[str, Any]:
     """Return the content of an experiment's results file."""
-    document: dict[str, Any] = json.loads(
-        (DOCS / "results" / f"{name}.json").read_text(encoding="utf-8")
-    )
+    document: dict[str, Any] = json.loads(path_of(name).read_text(encoding="utf-8"))
     return document
+
+
+def path_of(name: str) -> Path:
+    """Return the results file of an experiment. An experiment without one has no section."""
+    return DOCS / "results" / f"{name}.json"
 
 
 def main() -> None:
     """Write the page and the table in the README."""
-    text = "\n".join([HEAD, *(line for name in FIGURES for line in section(name))])
+    text = "\n".join(
+        [HEAD, *(line for name in TITLES if path_of(name).exists() for line in section(name))]
+    )
     (DOCS / "results.md").write_text(text.rstrip() + "\n", encoding="utf-8")
     write_between_marks(DOCS.parent / "README.md", "results", readme_table())
 

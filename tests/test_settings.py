@@ -10,6 +10,7 @@ from vmonf import NSF, FlowMixture, PosteriorMLP, Training
 from vmonf.parameters import ParameterError
 from vmonf.settings import check_parameters, resolve
 from vmonf.start import STARTS
+from vmonf.training import Consistency, bound_objective
 
 
 def settings_of(n_components=3, n_rows=1000, n_features=2, **parameters):
@@ -21,13 +22,14 @@ def settings_of(n_components=3, n_rows=1000, n_features=2, **parameters):
 def test_the_defaults_leave_nothing_to_decide():
     settings = settings_of()
     assert settings.flow == FlowMixture().set_params(flow__n_layers=4).flow
-    np.testing.assert_allclose(settings.weights, 1 / 3)
+    assert settings.weights is None
     assert settings.n_held_out == 100
     assert settings.trains
-    assert settings.training.pretrain_epochs == 0
-    assert settings.objective.components_per_row is None
+    assert settings.training.pretrain_epochs == 20
+    assert settings.objective == bound_objective("elbo")  # no further term
+    assert not settings.needs_spacing
     assert settings.temperature(0) == 1.0
-    assert settings.start is STARTS["kmeans"]
+    assert settings.start is STARTS["auto"]
     assert isinstance(settings.device, torch.device)
 
 
@@ -43,6 +45,32 @@ def test_the_defaults_leave_nothing_to_decide():
 )
 def test_components_per_row(parameters, n_components, expected):
     assert settings_of(n_components, **parameters).objective.components_per_row == expected
+
+
+def a_function(x, generator):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("consistency", "size", "expected", "needs_spacing"),
+    [
+        ("noise", "auto", 1.0, True),
+        ("noise", 2.5, 2.5, True),
+        ("features", "auto", 0.2, False),
+        (a_function, "auto", 0.0, False),
+    ],
+)
+def test_consistency(consistency, size, expected, needs_spacing):
+    settings = settings_of(
+        training__consistency=consistency,
+        training__consistency_size=size,
+        training__consistency_weight=3.0,
+    )
+    term = Consistency(consistency, expected, 3.0)
+    assert settings.objective == bound_objective("elbo", None, (term,))
+    assert settings.needs_spacing == needs_spacing
+    assert settings.of_training() != settings_of().of_training()
+    assert "0x" not in str(settings.of_training())  # the same in every process
 
 
 @pytest.mark.parametrize(
@@ -82,6 +110,10 @@ def test_the_decay_of_the_temperature_takes_half_of_the_epochs():
     [
         ({"n_components": True}, "n_components"),
         ({"n_components": 2.0}, "n_components"),
+        ({"n_components": "two"}, "n_components"),
+        ({"n_components": "auto", "weights": (0.5, 0.5)}, "weights"),
+        ({"n_components": "auto", "init": [[0.0, 0.0]]}, "init"),
+        ({"max_components": 0}, "max_components"),
         ({"weights": "equal"}, "weights"),
         ({"weights": "abc"}, "weights"),
         ({"weights": {"a": 1}}, "weights"),
@@ -128,6 +160,7 @@ def test_what_a_training_depends_on_leaves_out_device_and_number_of_epochs():
     assert settings_of(max_epochs=7, device="cpu").of_training() == one
     cosine = {"training__learning_rate_schedule": "cosine"}
     assert settings_of(max_epochs=7, **cosine).of_training() != settings_of(**cosine).of_training()
-    for change in ({"flow": "nsf"}, {"weights": "learned"}, {"temperature": 2.0}, {"init": "none"}):
+    for change in ({"flow": "nsf"}, {"weights": "uniform"}, {"temperature": 2.0}, {"init": "none"}):
         assert settings_of(**change).of_training() != one
-    assert settings_of().training == Training(pretrain_epochs=0, components_per_row=None)
+    resolved = Training(pretrain_epochs=20, components_per_row=None, consistency_size=0.0)
+    assert settings_of().training == resolved

@@ -16,16 +16,17 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from vmonf.fitting import fit_best, prepare
+from vmonf.fitting import find_number, fit_best, prepare
 from vmonf.flows import Family
 from vmonf.judge import Verdict
-from vmonf.labels import encode_labels
+from vmonf.labels import encode_labels, with_new_names
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import from_document, to_document
+from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
-from vmonf.settings import check_parameters, resolve, with_nested
-from vmonf.start import Agreement
+from vmonf.settings import check_parameters, parameters_of_components, resolve, with_nested
+from vmonf.start import Agreement, Number
 from vmonf.storage import read_model, write_model
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
 
@@ -49,10 +50,16 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_components : int, default=2
+    n_components : int or "auto", default=2
         K, the number of flows. If the labels have more classes, K is raised to their number,
         with a warning. With fewer than a few hundred rows for each component, flows rarely
-        improve on Gaussians.
+        improve on Gaussians. "auto" finds K from the rows, by the agreement of several
+        clusterings (see `vmonf.start.number`). It is at least the number of classes, and
+        with `clusters` it is their number; `number_` tells how it was chosen. The search runs
+        in parallel under ``joblib.parallel_config``.
+    max_components : int, default=40
+        The largest K that ``n_components="auto"`` tries. It seldom tries more than 12, unless the
+        density has more peaks.
     flow : {"realnvp", "maf", "nsf", "nsf-ar"} or Family, default="realnvp"
         The family of flows with its default settings: affine coupling, affine autoregressive,
         or rational-quadratic splines in coupling or autoregressive form. Other settings are
@@ -60,11 +67,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         fit more closely, but sampling is slow: it takes one network pass for each feature. With
         one feature, affine flows are Gaussian; use splines instead.
         ``set_params(flow__n_layers=6)`` changes one setting, also in a grid search.
+    base : int or "auto", default="auto"
+        The number of Gaussians, called atoms, in the base distribution of each flow. With several,
+        a component can have the shape of a ring or a wing before any training, and keeps it if no
+        flows are kept. "auto" chooses a number for each component by cross-validation. It is one
+        with more than 32 features, and with ``init="none"``. With 1, the base distributions are
+        standard normal, as in the paper.
     posterior : "mlp" or PosteriorMLP, default="mlp"
         The posterior network q(c given x), such as ``PosteriorMLP(hidden=(128,))``.
-    weights : {"uniform", "learned"} or array of shape (K,), default="uniform"
+    weights : {"learned", "uniform"} or array of shape (K,), default="learned"
         Mixing weights p(c). Uniform weights, as in the paper, assume that all clusters have the
-        same size, labelled or not; choose "learned" if they do not.
+        same size, labelled or not.
     objective : {"elbo", "marginal"}, default="elbo"
         The objective that is maximised: the paper's ELBO, or the exact log-likelihood with q
         fitted to the responsibilities.
@@ -74,8 +87,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         paper.
     temperature_epochs : int or None, default=None
         Number of epochs of the decay. None means half of `max_epochs`.
-    init : str or array of shape (K, D), default="kmeans"
-        The clusters from which the components start: "kmeans", "auto", "graph", "peaks", "tree",
+    init : str or array of shape (K, D), default="auto"
+        The clusters from which the components start: "auto", "kmeans", "graph", "peaks", "tree",
         "gaussian", "merged", "random", "none" or centres. "kmeans" uses k-means. "graph" cuts the
         graph of nearest neighbours, which follows rings, wings and other shapes, and along which
         labels spread (see `vmonf.start.graph`). "peaks" uses the K most prominent peaks of the
@@ -121,6 +134,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     classes_ : array of shape (K,)
         The name of each component in the results of `predict`. Without labels these are
         0..K-1. With labels they are the classes, followed by new names for the other components.
+    labelled_classes_ : array
+        Those of `classes_` that had labels in the fit.
     n_features_in_ : int
         D, the number of features.
     feature_names_in_ : array of shape (D,)
@@ -128,7 +143,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     history_ : dict of str to list
         One entry for each epoch: "epoch", "elbo", "log_likelihood" and "gap" of the held-out
         rows (nats per row), "training_objective", "temperature", "learning_rate", "seconds",
-        "component_use".
+        "component_use", and "start_agreement", the adjusted Rand index between the clusters of q
+        and those of the start.
     converged_ : bool
         Whether training stopped because the held-out log-likelihood no longer improved, rather
         than at `max_epochs`.
@@ -153,6 +169,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     start_ : vmonf.start.Agreement
         The name of the start, ``start_.chosen``. With ``init="auto"`` also the names of the
         candidates and the table of their agreements. ``str(start_)`` is one sentence.
+    number_ : vmonf.start.Number
+        K, and how it was chosen: ``number_.reason``, and with ``n_components="auto"`` the table of
+        agreements. ``str(number_)`` is one sentence.
     model_ : vmonf.model.MixtureModel
         The torch model, for example for your own training loop. It takes rows as float64 tensors
         in the units of X, and ``-model_.elbo(x).mean()`` is a loss.
@@ -173,11 +192,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     classes_: NDArray[Any]
+    labelled_classes_: NDArray[Any]
     history_: dict[str, list[Any]]
     converged_: bool
     verdict_: Verdict
     shrinkage_: dict[str, float]
     start_: Agreement
+    number_: Number
     model_: MixtureModel
 
     # `watchers` are not data about the rows, so that scikit-learn must not route them as metadata.
@@ -185,15 +206,17 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | Literal["auto"] = 2,
         *,
+        max_components: int = 40,
         flow: str | Family = "realnvp",
+        base: int | Literal["auto"] = "auto",
         posterior: str | PosteriorMLP = "mlp",
-        weights: str | ArrayLike = "uniform",
+        weights: str | ArrayLike = "learned",
         objective: Literal["elbo", "marginal"] = "elbo",
         temperature: float | tuple[float, float] = 1.0,
         temperature_epochs: int | None = None,
-        init: str | ArrayLike = "kmeans",
+        init: str | ArrayLike = "auto",
         n_init: int = 1,
         max_epochs: int = 300,
         validation_fraction: float = 0.1,
@@ -204,7 +227,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
+        self.max_components = max_components
         self.flow = flow
+        self.base = base
         self.posterior = posterior
         self.weights = weights
         self.objective = objective
@@ -287,15 +312,29 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
         values: Array = validate_data(header, X, dtype=np.float64, ensure_min_samples=2)
         weight = _checked_weight(sample_weight, values)
-        classes, component = _components_of(y, weight, self.n_components)
-        cluster = _checked_clusters(clusters, len(values), len(classes), self.init)
+        fixed = None if self.n_components == "auto" else int(self.n_components)
+        classes, component = _components_of(y, weight, fixed)
+        n_given = _number_of_given(clusters, len(values)) if fixed is None else 0
+        n_clusters = max(len(classes), n_given, 1)
+        cluster = _checked_clusters(clusters, len(values), n_clusters, self.init)
         rows = distinct_rows(values, weight, component, cluster)
-        settings = resolve(parameters, rows.n_rows, values.shape[1], len(classes))
-
         random = check_random_state(self.random_state)
-        seeds = random.randint(np.iinfo(np.int32).max, size=1 + settings.n_init).tolist()
-        prepared = prepare(rows, _column_names(header), settings, seeds[0])
-        known = {**_fitted_attributes(header), "classes_": classes}
+        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
+        names = _column_names(header)
+        number, sample = Number(len(classes)), None
+        if n_given:
+            number = Number(max(len(classes), n_given), "clusters")
+        elif fixed is None:
+            at_least = max(len(classes), 1)
+            number, sample = find_number(rows, names, at_least, self.max_components, seeds[0])
+        classes = with_new_names(classes, number.chosen)
+        settings = resolve(parameters, rows.n_rows, values.shape[1], len(classes))
+        prepared = prepare(rows, names, settings, seeds[0], sample)
+        known = {
+            **_fitted_attributes(header),
+            "classes_": classes,
+            "labelled_classes_": classes[np.unique(component[component >= 0])],
+        }
         watching: list[Watcher] = [ProgressBar(settings.n_init)] if self.verbose else []
         watching += [_MixtureWatcher(function, self, known) for function in watchers]
         fit = fit_best(prepared, settings, seeds[1:], watching)
@@ -308,6 +347,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             verdict_=fit.verdict,
             shrinkage_=dataclasses.asdict(fit.shrinkage),
             start_=prepared.start,
+            number_=number,
         )
         self._parameters_of_fit = parameters
         return self
@@ -318,6 +358,68 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Fit, and return the cluster of each row, from the posterior: (n,); see `fit`."""
         clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
         return clusters
+
+    def without_unused(
+        self,
+        X: ArrayLike,
+        least: float = 0.01,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """The fitted mixture without the components that hold few of the rows.
+
+        The use of a component is the mean over rows of q(c given x), as in the paper, where
+        components that are not needed lose all rows. What remains is renormalised: the density is
+        that of the mixture of the kept components, with their mixing weights and q divided by the
+        sum over them, and nothing is trained again. Removing a component without use raises the
+        ELBO of the rows. Their likelihood may still fall, if q and the exact responsibilities
+        differ: compare `score` before and after.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n, D)
+            The rows that decide, such as those of the fit.
+        least : float, default=0.01
+            Components whose use is smaller are left out. Classes with labels are always kept, and
+            so is the component that is used most.
+        sample_weight : array-like of shape (n,), optional
+            Non-negative weight of each row.
+
+        Returns
+        -------
+        FlowMixture
+            A new fitted mixture; this one is unchanged. Its `n_components`, `classes_` and
+            `weights_`, given weights and centres, and the use in `history_` are those of the kept
+            components. Everything else that describes the fit, such as `verdict_`, is as it was
+            before the removal.
+
+        Raises
+        ------
+        vmonf.parameters.ParameterError
+            If `least` is not a number of at least 0 and below 1.
+        TypeError
+            If the posterior network is not ours and has no method `only`.
+        """
+        check_number("least", least, at_least=0, below=1)
+        share = self.predict_proba(X)
+        use = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
+        is_kept = (use >= least) | np.isin(self.classes_, self.labelled_classes_)
+        is_kept[use.argmax()] = True
+        kept = np.flatnonzero(is_kept)
+
+        parameters = parameters_of_components(self._parameters_of_fit, kept)
+        attributes = _fitted_attributes(self)
+        history = dict(self.history_)
+        history["component_use"] = [[epoch[c] for c in kept] for epoch in history["component_use"]]
+        device = self.model_.log_weights.device
+        attributes |= {
+            "classes_": self.classes_[kept],
+            "history_": history,
+            "model_": self.model_.only(torch.from_numpy(kept).to(device)),
+        }
+        reduced = type(self)(**parameters)
+        reduced._replace_fitted(**attributes)
+        reduced._parameters_of_fit = parameters
+        return reduced
 
     def _replace_fitted(self, **attributes: Any) -> None:
         """Replace the attributes of the previous fit."""
@@ -614,17 +716,30 @@ def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:
 
 
 def _components_of(
-    y: ArrayLike | None, weight: Array, n_components: int
+    y: ArrayLike | None, weight: Array, n_components: int | None
 ) -> tuple[NDArray[Any], IntArray]:
-    """Names of the components, and the component of each row: -1 if it has no label."""
+    """Names of the components, and the component of each row: -1 if it has no label.
+
+    If `n_components` is None, only the classes of the labels have components.
+    """
     component = np.full(len(weight), -1, dtype=np.int64)
     if y is None:
-        return np.arange(n_components), component
+        return np.arange(n_components or 0), component
     labels = column_or_1d(y, warn=True)
     check_consistent_length(weight, labels)
     # Rows of weight zero are left out of the fit, so their labels must not add classes.
     classes, component[weight > 0] = encode_labels(labels[weight > 0], n_components)
     return classes, component
+
+
+def _number_of_given(clusters: ArrayLike | None, n_rows: int) -> int:
+    """The number of clusters that the user gave for ``n_components="auto"``, or 0."""
+    if clusters is None:
+        return 0
+    given = np.asarray(clusters)
+    # Anything else is refused by `_checked_clusters`, as are more clusters than rows.
+    is_valid = given.size > 0 and given.dtype.kind in "iuf" and not np.isnan(given).any()
+    return int(min(given.max() + 1, n_rows)) if is_valid else 0
 
 
 def _checked_clusters(

@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,20 +17,28 @@ from torch import Tensor
 
 from vmonf.checkpoint import Checkpoint
 from vmonf.columns import shift_and_scale, warn_of_repeated_values
+from vmonf.flows import StandardNormal
+from vmonf.judge import STANDARD_ERRORS_OF_GAIN as ERRORS_OF_GAIN
 from vmonf.judge import Verdict, compare, judge
 from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import MixtureModel, Standardizer, build_model, in_parts
 from vmonf.rows import Rows
 from vmonf.settings import Settings
+from vmonf.spacing import spacing_of
 from vmonf.start import (
     Agreement,
     GaussianStart,
     GaussianStarter,
+    Number,
+    Sample,
     Shrinkage,
+    agreeing_clusters,
     given_centres,
     largest_to_largest,
+    number_of_clusters,
 )
 from vmonf.training import (
+    Training,
     TrainingError,
     TrainingLoop,
     TrainingResult,
@@ -47,6 +56,11 @@ if TYPE_CHECKING:
 
 #: A class with fewer labelled rows than this keeps them all for training.
 MANY_LABELS = 20
+#: Pretrained flows of one atom are trained further unless their held-out log-likelihood is lower
+#: than that of several atoms by more than this, in nats per row.
+ALMOST_AS_GOOD = 0.05
+#: Standard errors that flows of one atom must gain over several atoms, which overfit as easily.
+ERRORS_AGAINST_ATOMS = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,8 +118,43 @@ class Fit:
     log_prob: Array
 
 
+def find_number(
+    rows: ArrayRows, column_names: Sequence[str], at_least: int, at_most: int, seed: int
+) -> tuple[Number, Sample]:
+    """Find the number of components for ``n_components="auto"``.
+
+    Parameters
+    ----------
+    rows : Rows
+        Distinct rows as arrays, in the user's units.
+    column_names : sequence of str
+        Names used in messages.
+    at_least, at_most : int
+        The bounds of K.
+    seed : int
+
+    Returns
+    -------
+    number : Number
+    sample : Sample
+        For `prepare` with the same rows and seed, whose start has then been computed.
+
+    Raises
+    ------
+    ValueError
+        If a column is constant.
+    """
+    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
+    standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
+    return number_of_clusters(standardised, at_least, at_most, seed)
+
+
 def prepare(
-    rows: ArrayRows, column_names: Sequence[str], settings: Settings, seed: int
+    rows: ArrayRows,
+    column_names: Sequence[str],
+    settings: Settings,
+    seed: int,
+    sample: Sample | None = None,
 ) -> Prepared:
     """Standardise the rows, hold some out, and cluster them if the start does this once per fit.
 
@@ -117,6 +166,8 @@ def prepare(
         Names used in messages.
     settings : Settings
     seed : int
+    sample : Sample, optional
+        The sample in which `find_number` found K.
 
     Raises
     ------
@@ -128,6 +179,8 @@ def prepare(
     train, held_out = _split(rows, settings, np.random.default_rng(seed))
     standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
     start = settings.start
+    if start is not None and settings.init == "auto":  # the sample may hold its clusters
+        start = dataclasses.replace(start, cluster=partial(agreeing_clusters, sample=sample))
     chosen = Agreement(settings.init if isinstance(settings.init, str) else "centres")
     if (rows.cluster >= 0).any():
         chosen = Agreement("clusters")
@@ -138,6 +191,9 @@ def prepare(
             cluster = largest_to_largest(cluster, rows.weight, settings.weights)
         rows = dataclasses.replace(rows, cluster=cluster)
         standardised = dataclasses.replace(standardised, cluster=cluster)
+    if settings.needs_spacing:
+        spacing = spacing_of(standardised.x, np.random.default_rng(seed))
+        rows = dataclasses.replace(rows, spacing=spacing)
     tensors = rows.to_tensors(settings.device)
     return Prepared(standardised, tensors, shift, scale, train, held_out, chosen)
 
@@ -166,19 +222,17 @@ def fit_best(
     """
     weight = prepared.standardised.weight[prepared.judged]
     best: Fit | None = None
-    shrinkage: Shrinkage | None = None
     for restart, seed in enumerate(seeds):
         watching = list(watchers)
         if settings.checkpoint is not None:
             watching.append(_checkpoint(prepared, settings, restart, seed))
         try:
-            fit = fit_once(prepared, settings, seed, watching, shrinkage)
+            fit = fit_once(prepared, settings, seed, watching)
         except TrainingError as error:
             if best is None:
                 raise
             warnings.warn(f"Restart {restart + 1} failed and is left out: {error}", stacklevel=3)
             continue
-        shrinkage = fit.shrinkage  # reused, since cross-validation is expensive
         if best is None or compare(fit.log_prob, best.log_prob, weight).gain > 0:
             best = fit
         if fit.training.interrupted:
@@ -189,11 +243,7 @@ def fit_best(
 
 
 def fit_once(
-    prepared: Prepared,
-    settings: Settings,
-    seed: int,
-    watchers: Sequence[Watcher] = (),
-    shrinkage: Shrinkage | None = None,
+    prepared: Prepared, settings: Settings, seed: int, watchers: Sequence[Watcher] = ()
 ) -> Fit:
     """Start, train, judge, and refine the posterior.
 
@@ -203,33 +253,21 @@ def fit_once(
     settings : Settings
     seed : int
     watchers : sequence of Watcher
-    shrinkage : Shrinkage, optional
-        Shrinkage of the covariances of the start. None chooses it by cross-validation.
     """
     generator = torch.Generator().manual_seed(seed)
-    starter = _starter(prepared, settings, shrinkage)
-    informed = starter.start.informed
+    starter = _starter(prepared, settings)
     training_rows = prepared.standardised.take(prepared.train)
     clusters, mixture = starter.fit(training_rows, np.random.default_rng(seed))
-    # With many rows the flows can learn the shape of the first clusters. Expectation maximisation
-    # would first change the clusters to shapes that Gaussians can represent.
-    ample = starter.is_ample(len(prepared.train), settings.n_features)
-    model = _gaussian_model(
-        clusters if ample else mixture,
-        prepared,
-        settings,
-        generator,
-        informed=informed,
-    )
     keep_freed_memory()
     # A step takes about one multiply-add for each parameter and each row of the batch.
-    n_parameters = sum(p.numel() for p in model.parameters())
+    n_parameters = _n_parameters(mixture, settings)
     with threads_for(settings.training.batch_size * n_parameters):
-        result = TrainingResult()
+        result, model = TrainingResult(), None
         if settings.trains:
-            result = _train(model, prepared, settings, generator, watchers, informed)
+            loop = _training(clusters, mixture, prepared, settings, generator, watchers, starter)
+            result, model = loop.run(), loop.model
         verdict, log_prob = _judge(model, mixture, result, prepared)
-        if verdict.kept == "gaussian mixture":
+        if model is None or verdict.kept == "gaussian mixture":
             if len(prepared.held_out):  # no longer needed for judging, so fit to all rows
                 mixture = starter.refit(prepared.standardised, mixture)
             model = _gaussian_model(mixture, prepared, settings, generator)
@@ -251,13 +289,17 @@ def _split(
     return order[settings.n_held_out :], order[: settings.n_held_out]
 
 
-def _starter(
-    prepared: Prepared, settings: Settings, shrinkage: Shrinkage | None
-) -> GaussianStarter:
+def _starter(prepared: Prepared, settings: Settings) -> GaussianStarter:
     start = settings.start
     if start is None:
         start = given_centres((np.asarray(settings.init) - prepared.shift) / prepared.scale)
-    return GaussianStarter(settings.n_components, start, settings.weights, shrinkage)
+    return GaussianStarter(
+        settings.n_components,
+        start,
+        settings.weights,
+        atoms=settings.base,
+        broad_weight=settings.broad_weight,
+    )
 
 
 def _gaussian_model(
@@ -274,62 +316,117 @@ def _gaussian_model(
         settings.posterior,
         settings.n_components,
         settings.n_features,
+        n_atoms=int(start.n_atoms.max()),
+        broad_weight=settings.broad_weight,
         learn_weights=settings.weights is None,
         identity=informed,
         generator=generator,
     )
     shift, scale = torch.from_numpy(prepared.shift), torch.from_numpy(prepared.scale)
     model.standardizer = Standardizer(shift, scale)
-    model.flows.whitening.set_gaussians(
-        torch.from_numpy(start.means), torch.from_numpy(start.covariances)
+    weights, component = torch.from_numpy(start.weights), torch.from_numpy(start.component)
+    model.flows.set_gaussians(
+        torch.from_numpy(start.means), torch.from_numpy(start.covariances), weights, component
     )
-    model.set_weights(torch.from_numpy(start.weights))
+    model.set_weights(weights.new_zeros(settings.n_components).index_add(0, component, weights))
     return model.to(settings.device)
 
 
-def _train(
-    model: MixtureModel,
+def _training(
+    clusters: GaussianStart,
+    mixture: GaussianStart,
     prepared: Prepared,
     settings: Settings,
     generator: torch.Generator,
     watchers: Sequence[Watcher],
+    starter: GaussianStarter,
+) -> TrainingLoop:
+    """The training of flows that begin with the better of two starts.
+
+    If components have several atoms, flows with one atom each are pretrained on the clusters. They
+    are trained further if they are then about as good as the atoms, since they have fewer
+    parameters and go on to improve. Otherwise the flows begin with the atoms.
+    """
+    informed = starter.start.informed
+    several = mixture.n_atoms.max() > 1
+    # With many rows the flows can learn the shape of the first clusters. Expectation maximisation
+    # would first change the clusters to shapes that Gaussians can represent.
+    ample = starter.is_ample(len(prepared.train), settings.n_features)
+    if not several or (settings.training.pretrain_epochs and settings.base == "auto"):
+        first = clusters if several or ample else mixture
+        model = _gaussian_model(first, prepared, settings, generator, informed=informed)
+        loop = _loop(model, prepared, settings, settings.training, generator, watchers, informed)
+        if not several:
+            return loop
+        held_out = prepared.standardised.take(prepared.held_out)
+        if held_out.n_rows:
+            of_atoms = mixture.log_prob(held_out.x) - np.log(prepared.scale).sum()
+            loop.begin()
+            if loop.score() > np.average(of_atoms, weights=held_out.weight) - ALMOST_AS_GOOD:
+                return loop
+    model = _gaussian_model(mixture, prepared, settings, generator)
+    training = dataclasses.replace(settings.training, pretrain_epochs=0)
+    return _loop(model, prepared, settings, training, generator, watchers, informed)
+
+
+def _loop(
+    model: MixtureModel,
+    prepared: Prepared,
+    settings: Settings,
+    training: Training,
+    generator: torch.Generator,
+    watchers: Sequence[Watcher],
     informed: bool,
-) -> TrainingResult:
+) -> TrainingLoop:
     device = settings.device
     rows = prepared.tensors.take(torch.from_numpy(prepared.train).to(device))
     held_out = prepared.tensors.take(torch.from_numpy(prepared.held_out).to(device))
     first = rows
-    if settings.training.pretrain_epochs:  # clusters count as labels during pretraining
+    if training.pretrain_epochs:  # clusters count as labels during pretraining
         component = rows.component.where(rows.labelled, rows.cluster)
         first = dataclasses.replace(rows, component=component)
     if informed:
         warm_up_posterior(model, first, generator)
-    loop = TrainingLoop(
+    return TrainingLoop(
         model,
         rows,
         held_out if held_out.n_rows else None,
         settings.objective,
-        settings.training,
+        training,
         settings.max_epochs,
         settings.temperature,
         generator,
         first,
         watchers,
     )
-    return loop.run()
+
+
+def _n_parameters(mixture: GaussianStart, settings: Settings) -> int:
+    """Number of parameters of a model that begins with this mixture."""
+    model = build_model(
+        settings.flow,
+        settings.posterior,
+        settings.n_components,
+        settings.n_features,
+        n_atoms=int(mixture.n_atoms.max()),
+        generator=torch.Generator(),
+    )
+    return sum(p.numel() for p in model.parameters())
 
 
 def _judge(
-    model: MixtureModel, mixture: GaussianStart, result: TrainingResult, prepared: Prepared
+    model: MixtureModel | None, mixture: GaussianStart, result: TrainingResult, prepared: Prepared
 ) -> tuple[Verdict, Array]:
     """The verdict, and the log density of the judged rows under the density that is kept."""
     judged = prepared.judged
     rows = prepared.standardised.take(judged)
     of_gaussians = mixture.log_prob(rows.x) - np.log(prepared.scale).sum()
     of_flows: Array | None = None
-    if result.history:
+    if model is not None and result.history:
         x = prepared.tensors.x[torch.from_numpy(judged).to(prepared.tensors.x.device)]
         of_flows = in_parts(model.log_prob, x, model.rows_at_once).cpu().numpy()
+    several = mixture.n_atoms.max() > 1
+    of_one_atom = model is not None and isinstance(model.flows.base, StandardNormal)
     verdict = judge(
         of_flows,
         of_gaussians,
@@ -337,6 +434,7 @@ def _judge(
         held_out=len(prepared.held_out) > 0,
         epoch=result.best_epoch,
         n_epochs=len(result.history),
+        standard_errors=ERRORS_AGAINST_ATOMS if several and of_one_atom else ERRORS_OF_GAIN,
     )
     kept = of_flows if verdict.kept == "flows" and of_flows is not None else of_gaussians
     return verdict, kept

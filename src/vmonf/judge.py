@@ -34,9 +34,9 @@ class Comparison(NamedTuple):
     gain: float
     error: float
 
-    def exceeds_chance(self) -> bool:
-        """Whether the gain is more than `STANDARD_ERRORS_OF_GAIN` standard errors."""
-        return self.gain > STANDARD_ERRORS_OF_GAIN * self.error
+    def exceeds_chance(self, standard_errors: float = STANDARD_ERRORS_OF_GAIN) -> bool:
+        """Whether the gain is more than this many standard errors."""
+        return self.gain > standard_errors * self.error
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def judge(
     held_out: bool,
     epoch: int,
     n_epochs: int,
+    standard_errors: float = STANDARD_ERRORS_OF_GAIN,
 ) -> Verdict:
     """Decide between trained flows and the Gaussian mixture.
 
@@ -146,6 +147,8 @@ def judge(
         Whether these rows were held out from the training.
     epoch, n_epochs : int
         The epoch whose weights the flows have, and the number of epochs trained.
+    standard_errors : float
+        The flows are kept if they gain more than this many standard errors.
     """
     of_gaussians = float(weight @ gaussians / weight.sum()) if held_out else math.nan
     if flows is None:
@@ -154,7 +157,7 @@ def judge(
     comparison = compare(flows, gaussians, weight)
     if not held_out:
         return Verdict("flows", "not judged", *comparison, math.nan, epoch, n_epochs)
-    if comparison.exceeds_chance():
+    if comparison.exceeds_chance(standard_errors):
         of_flows = of_gaussians + comparison.gain
         return Verdict("flows", "gain", *comparison, of_flows, epoch, n_epochs)
     return Verdict("gaussian mixture", "no gain", *comparison, of_gaussians, 0, n_epochs)

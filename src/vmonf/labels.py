@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LARGEST_EXACT_FLOAT = 2.0**53
 
 
-def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], IntArray]:
+def encode_labels(y: NDArray[Any], n_components: int | None) -> tuple[NDArray[Any], IntArray]:
     """Give each class a component, and each other component a name.
 
     Parameters
@@ -23,8 +23,8 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
     y : array of shape (n,)
         Whole numbers or strings. Unlabelled rows have -1 or NaN, and in arrays of objects or
         strings also "-1", "" or None.
-    n_components : int
-        The number of components asked for.
+    n_components : int or None
+        The number of components asked for. None asks for the number of classes.
 
     Returns
     -------
@@ -45,24 +45,35 @@ def encode_labels(y: NDArray[Any], n_components: int) -> tuple[NDArray[Any], Int
     found, codes = np.unique(
         known.astype(str) if known.dtype == object else known, return_inverse=True
     )
-    if len(found) > n_components:
+    if n_components is not None and len(found) > n_components:
         warnings.warn(
             f"y has {len(found)} classes and n_components={n_components}: every class needs a "
             f"component of its own, so {len(found)} components are fitted.",
             stacklevel=4,
         )
-        n_components = len(found)
     component = np.full(len(y), -1, dtype=np.int64)
     component[is_labelled] = codes
-    n_new = n_components - len(found)
+    return with_new_names(found, n_components or 0), component
+
+
+def with_new_names(found: NDArray[Any], n_components: int) -> NDArray[Any]:
+    """The names of at least K components: those of the classes, and new ones for the others.
+
+    Parameters
+    ----------
+    found : array
+        The names of the classes, sorted: int64 or strings.
+    n_components : int
+        K. Nothing is added if there are as many classes.
+    """
+    n_new = max(n_components - len(found), 0)
+    n_components = len(found) + n_new
     if found.dtype.kind == "U":
         candidates = (f"new_{i}" for i in range(n_components + n_new))
         free = [name for name in candidates if name not in set(found)][:n_new]
-        classes = np.array([*found, *free])
-    else:
-        first_new = max(int(found.max()) + 1, 0) if len(found) else 0
-        classes = np.concatenate([found.astype(np.int64), first_new + np.arange(n_new)])
-    return classes, component
+        return np.array([*found, *free])
+    first_new = max(int(found.max()) + 1, 0) if len(found) else 0
+    return np.concatenate([found.astype(np.int64), first_new + np.arange(n_new)])
 
 
 def read_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -12,6 +12,9 @@ from sklearn.utils import check_consistent_length, column_or_1d
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
 
 class Contingency(NamedTuple):
     """The number of rows with each label and each cluster.
@@ -153,3 +156,29 @@ def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float
         "nmi": float(normalized_mutual_info_score(labels, clusters)),
         "ari": float(adjusted_rand_score(labels, clusters)),
     }
+
+
+def adjusted_rand_index(first: IntArray, second: IntArray, weight: Array) -> float:
+    """The adjusted Rand index of two clusterings, with weights for the rows.
+
+    It is the share of pairs of rows on which the clusterings agree, scaled so that 1 is equality
+    and 0 is expected by chance. A pair counts by the product of the weights of its rows.
+
+    Parameters
+    ----------
+    first, second : int array of shape (n,)
+    weight : array of shape (n,)
+    """
+    _, first = np.unique(first, return_inverse=True)
+    _, second = np.unique(second, return_inverse=True)
+    sums = np.zeros((first.max() + 1, second.max() + 1))
+    squares = np.zeros_like(sums)
+    np.add.at(sums, (first, second), weight)
+    np.add.at(squares, (first, second), np.square(weight))
+    in_both = float(np.sum(np.square(sums) - squares))
+    in_first = float(np.sum(np.square(sums.sum(axis=1)) - squares.sum(axis=1)))
+    in_second = float(np.sum(np.square(sums.sum(axis=0)) - squares.sum(axis=0)))
+    pairs = float(np.square(sums.sum()) - squares.sum())
+    expected = in_first * in_second / max(pairs, 1e-300)
+    most = (in_first + in_second) / 2
+    return (in_both - expected) / (most - expected) if most - expected > 1e-9 * pairs else 1.0

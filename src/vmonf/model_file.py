@@ -15,7 +15,7 @@ from vmonf.judge import Verdict
 from vmonf.model import POSTERIORS, MixtureModel, build_model
 from vmonf.plain import plain
 from vmonf.settings import device_of, specifications
-from vmonf.start import Agreement
+from vmonf.start import Agreement, Number
 from vmonf.storage import ModelFileError
 from vmonf.training import Training
 
@@ -52,14 +52,17 @@ def to_document(
     document = {
         "parameters": parameters,
         "dtype": str(model.flows.whitening.mean.dtype).removeprefix("torch."),
+        "broad_weight": model.flows.base.broad_weight,
         "n_features": attributes["n_features_in_"],
         "feature_names": attributes.get("feature_names_in_"),
         "classes": attributes["classes_"],
+        "labelled_classes": attributes["labelled_classes_"],
         "history": attributes["history_"],
         "converged": attributes["converged_"],
         "verdict": vars(attributes["verdict_"]),
         "shrinkage": attributes["shrinkage_"],
         "start": vars(attributes["start_"]),
+        "number": vars(attributes["number_"]),
     }
     return plain(document), model.state_dict()
 
@@ -106,6 +109,8 @@ def from_document(
             specified["posterior"],
             len(classes),
             n_features,
+            n_atoms=_n_atoms(tensors),
+            broad_weight=float(document.get("broad_weight", 0.0)),
             learn_weights=parameters["weights"] == "learned",
             generator=torch.Generator(),
         )
@@ -114,11 +119,14 @@ def from_document(
         attributes = {
             "n_features_in_": n_features,
             "classes_": classes,
+            # Files that were written before these were kept have none.
+            "labelled_classes_": np.array(document.get("labelled_classes", []), classes.dtype),
             "history_": document["history"],
             "converged_": document["converged"],
             "verdict_": Verdict(**document["verdict"]),
             "shrinkage_": document["shrinkage"],
             "start_": _start(document),
+            "number_": _number(document),
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelFileError(
@@ -132,12 +140,25 @@ def from_document(
     return parameters, attributes
 
 
+def _n_atoms(tensors: Mapping[str, Tensor]) -> int:
+    """The number of atoms that the base distributions have room for."""
+    logits = tensors.get("flows.base.logits")
+    return 1 if logits is None else logits.shape[1]
+
+
 def _start(document: Mapping[str, Any]) -> Agreement:
     """The start of the fit. Files that were written before it was kept have only the name."""
     if "start" in document:
         return Agreement(**{name: _tuples(value) for name, value in document["start"].items()})
     init = document["parameters"]["init"]
     return Agreement(init if isinstance(init, str) else "centres")
+
+
+def _number(document: Mapping[str, Any]) -> Number:
+    """The number of components. Files that were written before it was kept have only K."""
+    if "number" in document:
+        return Number(**{name: _tuples(value) for name, value in document["number"].items()})
+    return Number(len(document["classes"]))
 
 
 def _tuples(value: Any) -> Any:

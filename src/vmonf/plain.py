@@ -13,7 +13,7 @@ def plain(value: Any) -> Any:
 
     Arrays and tuples become lists, numpy's numbers become Python's, paths and the keys of
     mappings become strings. Objects that have scikit-learn's `get_params` become a dictionary of
-    their parameters, with the name of their class under "type".
+    their parameters, with the name of their class under "type". Functions become their names.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -25,6 +25,9 @@ def plain(value: Any) -> Any:
         return fspath(value)
     if hasattr(value, "get_params"):
         return {"type": type(value).__name__, **plain(value.get_params(deep=False))}
+    if callable(value):
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{named.__module__}.{named.__qualname__}"
     return value
 
 

@@ -34,12 +34,16 @@ class Rows(Generic[Values]):
         The component of each row's label, or -1 if the row has no label.
     cluster : int array or Tensor of shape (n,)
         The initial cluster of each row, or -1 if none is given.
+    spacing : array or Tensor of shape (n,), optional
+        The distance of each row to its near neighbours, standardised; see `vmonf.spacing`. It is
+        None unless a term of the objective needs it.
     """
 
     x: Values
     weight: Values
     component: Values
     cluster: Values
+    spacing: Values | None = None
 
     @property
     def n_rows(self) -> int:
@@ -53,7 +57,13 @@ class Rows(Generic[Values]):
 
     def take(self, index: Values) -> Rows[Values]:
         """The rows that are selected by indices or by a mask."""
-        return Rows(self.x[index], self.weight[index], self.component[index], self.cluster[index])
+        return Rows(
+            self.x[index],
+            self.weight[index],
+            self.component[index],
+            self.cluster[index],
+            None if self.spacing is None else self.spacing[index],
+        )
 
     def to_tensors(self: Rows[NDArray[Any]], device: torch.device) -> Rows[Tensor]:
         """The same rows as tensors on a device."""
@@ -61,7 +71,8 @@ class Rows(Generic[Values]):
             torch.from_numpy(values).to(device)
             for values in (self.x, self.weight, self.component, self.cluster)
         )
-        return Rows(x, weight, component, cluster)
+        spacing = None if self.spacing is None else torch.from_numpy(self.spacing).to(device)
+        return Rows(x, weight, component, cluster, spacing)
 
     def batches(
         self: Rows[Tensor], batch_size: int, generator: torch.Generator
@@ -87,7 +98,7 @@ def unlabelled_rows(x: Tensor) -> Rows[Tensor]:
 
 
 def concatenated(first: Rows[Tensor], second: Rows[Tensor]) -> Rows[Tensor]:
-    """The rows of the first, then those of the second."""
+    """The rows of the first, then those of the second, without their spacing."""
     return Rows(
         torch.cat([first.x, second.x]),
         torch.cat([first.weight, second.weight]),

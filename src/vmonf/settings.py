@@ -8,13 +8,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from vmonf.flows import Family, family_of
 from vmonf.model import PosteriorMLP, posterior_of
+from vmonf.model.build import FULL_COVARIANCE_LIMIT
 from vmonf.parameters import (
     ParameterError,
     Specification,
@@ -24,12 +25,22 @@ from vmonf.parameters import (
 )
 from vmonf.plain import plain
 from vmonf.start import STARTS, Start
-from vmonf.training import BOUNDS, Objective, TemperatureSchedule, Training, bound_objective
+from vmonf.training import (
+    BOUNDS,
+    PERTURBATIONS,
+    Consistency,
+    Objective,
+    TemperatureSchedule,
+    Term,
+    Training,
+    bound_objective,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 #: If `validation_fraction` is above 0, flows are trained only with at least this many distinct
 #: training rows, in total and for each component.
@@ -40,18 +51,26 @@ MIN_ROWS_A_COMPONENT = 4
 DENSE_COMPONENTS = 16
 LIKELY_COMPONENTS = 4
 
+#: Bounds of the weight of the broad part of each component.
+LEAST_BROAD_WEIGHT = 0.001
+LARGEST_BROAD_WEIGHT = 0.01
+
 #: The parameters of `FlowMixture` that hold specifications.
 SPECIFICATIONS = ("flow", "posterior", "training")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a fit, in which no value is "auto".
+    """The settings of a fit, in which only `base` may be "auto".
 
     Attributes
     ----------
     n_components, n_features : int
     flow : Family
+    base : int or "auto"
+        The number of atoms of each component; "auto" is resolved by the start, from the rows.
+    broad_weight : float
+        Weight of the broad part of each component; see `vmonf.flows.base.Base`.
     posterior : PosteriorMLP
     weights : array of shape (K,) or None
         Fixed mixing weights; None if they are learned.
@@ -74,6 +93,8 @@ class Settings:
     n_components: int
     n_features: int
     flow: Family
+    base: int | Literal["auto"]
+    broad_weight: float
     posterior: PosteriorMLP
     weights: Array | None
     objective: Objective
@@ -92,13 +113,20 @@ class Settings:
         """The start that `init` names, or None if `init` holds centres."""
         return STARTS[self.init] if isinstance(self.init, str) else None
 
+    @property
+    def needs_spacing(self) -> bool:
+        """Whether a term of the objective needs the spacing of the rows."""
+        return self.training.consistency in [
+            name for name, perturbation in PERTURBATIONS.items() if perturbation.needs_spacing
+        ]
+
     def of_training(self) -> dict[str, Any]:
         """The settings that determine a training, together with its rows and seed, for JSON.
 
         The device is not included. The number of epochs is included only if a schedule depends on
         it. So a training can continue on another device and for more epochs.
         """
-        names = ("n_components", "flow", "posterior", "weights", "init", "training")
+        names = ("n_components", "flow", "base", "posterior", "weights", "init", "training")
         document = {name: plain(getattr(self, name)) for name in names}
         document["terms"] = [repr(term) for term in self.objective.terms]
         document["temperature"] = list(dataclasses.astuple(self.temperature))
@@ -120,7 +148,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     ParameterError
         If a value is not valid. The error names the first such parameter.
     """
-    check_whole_number("n_components", parameters["n_components"], at_least=1)
+    if isinstance(parameters["n_components"], str):
+        _check_number_to_find(parameters)
+    else:
+        check_whole_number("n_components", parameters["n_components"], at_least=1)
+    check_whole_number("max_components", parameters["max_components"], at_least=1)
     for name, specification in specifications(parameters).items():
         check = getattr(specification, "check", None)
         if check is not None:
@@ -128,6 +160,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
                 check()
             except ParameterError as error:
                 raise error.within(name) from None
+    if parameters["base"] != "auto":
+        check_whole_number("base", parameters["base"], at_least=1)
     if isinstance(parameters["weights"], str):
         check_choice("weights", parameters["weights"], ("uniform", "learned"))
     check_choice("objective", parameters["objective"], BOUNDS)
@@ -160,7 +194,8 @@ def resolve(
     n_features : int
         D.
     n_components : int
-        K: the parameter `n_components`, or the number of classes in the labels if it is larger.
+        K: the parameter `n_components`, the number that was found, or the number of classes in the
+        labels if it is larger.
 
     Raises
     ------
@@ -182,11 +217,14 @@ def resolve(
         training,
         pretrain_epochs=_pretrain_epochs(training, init),
         components_per_row=_components_per_row(training, n_components, parameters["objective"]),
+        consistency_size=_consistency_size(training, n_features),
     )
     return Settings(
         n_components=n_components,
         n_features=n_features,
         flow=flow,
+        base=_base(parameters["base"], init, n_features),
+        broad_weight=0.0 if parameters["base"] == 1 else _broad_weight(n_rows / n_components),
         posterior=posterior,
         weights=_weights(parameters["weights"], n_components),
         objective=_objective(parameters["objective"], training),
@@ -214,6 +252,25 @@ def specifications(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "posterior": posterior_of(parameters["posterior"]),
         "training": training,
     }
+
+
+def parameters_of_components(parameters: Mapping[str, Any], kept: IntArray) -> dict[str, Any]:
+    """The parameters of a fit with some of its components alone.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a fitted `FlowMixture`, by name.
+    kept : int array of shape (C,)
+        The components that are kept. Given weights and centres are cut to them.
+    """
+    changed = {**parameters, "n_components": len(kept)}
+    if not isinstance(parameters["weights"], str):
+        weights = np.asarray(parameters["weights"], dtype=np.float64)[kept]
+        changed["weights"] = weights / weights.sum()
+    if not isinstance(parameters["init"], str):
+        changed["init"] = np.asarray(parameters["init"])[kept]
+    return changed
 
 
 def with_nested(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,11 +337,50 @@ def device_of(device: str | torch.device) -> torch.device:
         ) from error
 
 
+def _check_number_to_find(parameters: Mapping[str, Any]) -> None:
+    """Check ``n_components="auto"``, with which no other parameter may say what K is."""
+    if parameters["n_components"] != "auto":
+        raise ParameterError(
+            "n_components", f"={parameters['n_components']!r} must be a whole number, or 'auto'."
+        )
+    for name in ("weights", "init"):
+        if not isinstance(parameters[name], str):
+            raise ParameterError(
+                name,
+                " has an entry for each component, and n_components='auto' is not their number: "
+                "give their number as n_components.",
+            )
+
+
 def _n_held_out(validation_fraction: float, max_epochs: int, n_rows: int, n_components: int) -> int:
     """Number of held-out rows: 0 if nothing is trained, or too few rows would be left for it."""
     n_held_out = math.ceil(validation_fraction * n_rows)
     enough = max(MIN_ROWS_TO_TRAIN, MIN_ROWS_A_COMPONENT * n_components)
     return 0 if max_epochs == 0 or n_rows - n_held_out < enough else n_held_out
+
+
+def _base(base: int | Literal["auto"], init: str | Array, n_features: int) -> int | Literal["auto"]:
+    """The number of atoms; one without clusters, or where covariances are diagonal."""
+    without_clusters = isinstance(init, str) and not STARTS[init].informed
+    if base != "auto" and base > 1 and without_clusters:
+        raise ParameterError(
+            "base",
+            f"={base} cannot be combined with init='none', which starts without clusters: choose "
+            "another init, or base=1.",
+        )
+    diagonal = n_features > FULL_COVARIANCE_LIMIT
+    if base != "auto" and base > 1 and diagonal:
+        raise ParameterError(
+            "base",
+            f"={base} cannot be combined with {n_features} features: with more than "
+            f"{FULL_COVARIANCE_LIMIT}, choose base=1.",
+        )
+    return 1 if without_clusters or diagonal else base
+
+
+def _broad_weight(rows_per_component: float) -> float:
+    """About the share of new rows to expect where a component had none."""
+    return min(max(1 / rows_per_component, LEAST_BROAD_WEIGHT), LARGEST_BROAD_WEIGHT)
 
 
 def _pretrain_epochs(training: Training, init: str | Array) -> int:
@@ -296,8 +392,27 @@ def _pretrain_epochs(training: Training, init: str | Array) -> int:
 def _objective(bound: str, training: Training) -> Objective:
     """The sum of terms to maximise. A further term belongs here, with its switch in `Training`."""
     n_likely = training.components_per_row
+    size = training.consistency_size
     assert n_likely != "auto"
-    return bound_objective(bound, n_likely)
+    assert size != "auto"
+    further: tuple[Term, ...] = ()
+    if training.consistency is not None:
+        further = (Consistency(training.consistency, size, training.consistency_weight),)
+    return bound_objective(bound, n_likely, further)
+
+
+def _consistency_size(training: Training, n_features: int) -> float:
+    name, size = training.consistency, training.consistency_size
+    perturbation = PERTURBATIONS.get(name) if isinstance(name, str) else None
+    if perturbation is not None and n_features < perturbation.least_features:
+        raise ParameterError(
+            "training__consistency",
+            f"={name!r} needs at least {perturbation.least_features} features, and there is "
+            f"{n_features}.",
+        )
+    if size != "auto":
+        return size
+    return 0.0 if perturbation is None else perturbation.size
 
 
 def _components_per_row(training: Training, n_components: int, objective: str) -> int | None:

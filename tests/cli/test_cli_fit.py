@@ -9,7 +9,7 @@ import pytest
 from vmonf import NSF, FlowMixture, PosteriorMLP, RealNVP, Training
 from vmonf.cli.fit import OPTIONS, describe, fit
 from vmonf.judge import Verdict
-from vmonf.start import Agreement
+from vmonf.start import Agreement, Number
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npy"])
@@ -124,6 +124,7 @@ def test_the_verdict_is_told(verdict, converged, words):
         best_epoch_=found.epoch,
         held_out_log_likelihood_=found.log_likelihood,
         start_=Agreement("kmeans"),
+        number_=Number(2),
     )
     assert words in describe(mixture)
     assert ("before it converged" in describe(mixture)) == (
@@ -148,6 +149,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     output = tmp_path / "m.vmonf"
     options = {
         "flow": "nsf",
+        "base": 2,
         "weights": "0.25,0.75",
         "init": "random",
         "restarts": 2,
@@ -180,6 +182,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     assert FlowMixture.load(output).get_params(deep=False) == {
         "n_components": 2,
         "flow": NSF(n_layers=3, hidden=(8, 4), mixing="lu", n_bins=5),
+        "base": 2,
         "posterior": PosteriorMLP(hidden=(6,)),
         "weights": (0.25, 0.75),
         "objective": "marginal",
@@ -233,6 +236,18 @@ def test_the_choice_of_the_start_is_told(vmonf, data, tmp_path):
     assert shown["chosen"] == start.chosen
     assert shown["agreement_of_peaks"]["peaks"] == 1
     assert f"peaks {start.table[0][3]:.6g}" in vmonf.succeed("info", output).stdout
+
+
+def test_the_choice_of_the_number_is_told(vmonf, data, tmp_path):
+    output = tmp_path / "m.vmonf"
+    options = ("-k", "auto", "--columns", "x,y", "--max-epochs", 0, "--set", "max_components=4")
+    told = vmonf.succeed("fit", data, "-o", output, *options).stdout
+    number = FlowMixture.load(output).number_
+    assert str(number) in told.replace("\n", " ")
+    shown = json.loads(vmonf.succeed("info", output, "--json").stdout)["number"]
+    assert shown["chosen"] == number.chosen
+    assert shown["with_2_components"]["agreement"] == number.agreement[0]
+    assert f"agreement {number.agreement[0]:.6g}" in vmonf.succeed("info", output).stdout
 
 
 def test_an_existing_model_is_replaced(vmonf, data, tmp_path):
@@ -290,6 +305,8 @@ def test_interruption_before_training_writes_nothing(vmonf, data, tmp_path, monk
         (["--flow", "glow"], "--flow: flow='glow' is not known: choose one of realnvp"),
         (["--init", "best"], "--init: init='best' is not known"),
         (["--components", "0"], "--components: n_components=0 must be a whole number"),
+        (["--components", "two"], "--components: n_components='two' must be a whole number, or"),
+        (["--set", "max_components=0"], "--set: max_components=0 must be a whole number"),
         (["--set", "flow__hidden=16,wide"], "--set: flow__hidden='16,wide' must be a sequence"),
         (["--set", "temperature=hot"], "--set: temperature='hot' must be a number or a pair"),
         (["--set", "temperature=3,2,1"], "a number or a pair"),
@@ -358,3 +375,26 @@ def test_a_full_disk_leaves_nothing(vmonf, data, tmp_path, monkeypatch):
         "fit", data, "-o", tmp_path / "m", "-k", 1, "--columns", "x,y", *vmonf.quick
     )
     assert "No space left on device" in message
+
+
+def test_components_without_rows_are_dropped(vmonf, data, tmp_path):
+    quick = [argument for argument in vmonf.quick if argument != "--quiet"]
+    arguments = ("fit", data, "-k", 4, "--columns", "x,y", *quick)
+    whole, some = tmp_path / "whole.vmonf", tmp_path / "some.vmonf"
+    vmonf.succeed(*arguments, "-o", whole)
+    mixture = FlowMixture.load(whole)
+    result = vmonf.succeed(*arguments, "-o", some, "--drop-unused", 0.9)
+    reduced = FlowMixture.load(some)
+    assert reduced.n_components_ == 1
+    left = [str(c) for c in mixture.classes_ if c not in reduced.classes_]
+    assert f"left out, with less than 90.00% of the rows: {', '.join(left)}." in result.stdout
+    result = vmonf.succeed(*arguments, "-o", some, "--drop-unused", 0.9, "--json")
+    values = json.loads(result.stdout)
+    assert values["components"] == 1
+    assert list(map(str, values["dropped"])) == left
+    result = vmonf.succeed(*arguments, "-o", some, "--drop-unused", 0)
+    assert "of the rows: none." in result.stdout
+    assert FlowMixture.load(some).n_components_ == 4
+    result = vmonf.run("fit", data, "-o", some, "-k", 2, "--drop-unused", 1)
+    assert result.exit_code == 2
+    assert "--drop-unused: 1 must be a share" in " ".join(result.stderr.split())

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 from vmonf.cli import app
+from vmonf.experiments import components, mnist, pinwheel, tables, two_circles
 from vmonf.experiments import ledger as module
-from vmonf.experiments import mnist, pinwheel, two_circles
 from vmonf.experiments.ledger import Ledger
 
 
@@ -195,3 +195,45 @@ def test_labels_are_spread_over_both_circles(n_labelled):
     chosen = two_circles._spread(circle, n_labelled)
     assert len(set(chosen)) == n_labelled
     assert abs(np.sum(circle[chosen] == 0) - n_labelled / 2) <= 0.5
+
+
+def test_components_run(tmp_path):
+    result = reproduce("components", "--out", tmp_path, "--seeds", 1, "--quick")
+    for part in tables.PARTS["components"]:
+        assert part.title in result.stdout
+    document = json.loads((tmp_path / "results.json").read_text())
+    fits = document["fits"]
+    names = [fit["case"] for fit in fits.values()]
+    assert len(names) == 9 + 6 + 8
+    shown = [
+        row
+        for part in tables.PARTS["components"]
+        for row in tables.table(document, part.figures, part.prefix)
+    ]
+    assert len(shown) == len(names)
+    for fit in fits.values():
+        assert fit["elbo"] == pytest.approx(fit["log_likelihood"] - fit["gap"], abs=1e-4)
+        assert 1 <= fit["effective_number"] <= 10 + 1e-6
+        assert 1 <= fit["in_use"] <= 10
+    assert fits["number: K = 10, the paper's start, seed 0"]["kept"] >= 1
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "components-number-K-10-the-papers-start.png",
+        "components-number-K-10-the-papers-start-learned-weights.png",
+        "components-number-K-10-our-start.png",
+    }
+    settings = document["settings"]
+    assert any(
+        case.get("training__consistency") == "turned"
+        for case in settings.values()
+        if isinstance(case, dict)
+    )
+    reproduce("components", "--out", tmp_path, "--seeds", 1, "--quick")  # repeats no fit
+    assert json.loads((tmp_path / "results.json").read_text()) == document
+
+
+def test_the_number_of_components_in_use():
+    use = np.array([0.5, 0.495, 0.005, 0.0])
+    assert components.in_use(use) == 2
+    entropy = -sum(u * np.log(u) for u in use[:3])
+    assert components.effective_number(use) == pytest.approx(np.exp(entropy))
+    assert components.effective_number(np.full(7, 1 / 7)) == pytest.approx(7)

@@ -165,6 +165,24 @@ def test_every_kind_says_what_one_sees_and_overlaps_nothing(mixtures, n_features
     assert_readable(figure)
 
 
+@pytest.mark.parametrize("n_classes", [1, 3])
+def test_the_choice_of_the_number(n_classes):
+    X, _ = blobs(2, n_classes)
+    mixture = fitted(X, n_components="auto", max_components=6, max_epochs=0)
+    figure = plots.plot(mixture, kind="number")
+    assert_readable(figure)
+    assert title(figure).replace("\n", " ") == str(mixture.number_)
+    above, below = figure.axes
+    np.testing.assert_allclose(above.lines[0].get_ydata(), mixture.number_.agreement)
+    tops = [bar.get_y() + bar.get_height() for bar in below.patches[5:10]]
+    np.testing.assert_allclose(tops, mixture.number_.score)
+
+
+def test_a_number_that_was_given(plane):
+    with pytest.raises(ValueError, match=r"did not search .* fit with n_components='auto'\.$"):
+        plots.plot(plane[0], kind="number")
+
+
 def test_unknown_kind(plane):
     with pytest.raises(ValueError, match=r"kind='pie' is not known: choose one of auto, regions"):
         plots.plot(plane[0], kind="pie")

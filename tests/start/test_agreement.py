@@ -96,7 +96,7 @@ def test_labels_do_no_harm_and_spread_if_there_are_many():
     without = adjusted_rand_score(y, agreeing_clusters(rows_of(X), 3, 0).cluster)
     for n_labels in (1, 2, 12):
         found = agreeing_clusters(rows_of(X, some_labels(y, n_labels)), 3, 0)
-        assert adjusted_rand_score(y, found.cluster) >= without - 0.01
+        assert adjusted_rand_score(y, found.cluster) >= without - 0.02
         assert (SPREAD in found.agreement.names) == (n_labels == 12)
 
 

@@ -150,13 +150,13 @@ def test_fewer_rows_than_features_work(random):
 
 
 def test_a_large_table_is_subsampled_with_its_labels_and_its_rest(random, monkeypatch):
-    from vmonf.start import gaussian_mixture
+    from vmonf.start import starter as starter_module
 
-    monkeypatch.setattr(gaussian_mixture, "MAX_ROWS", 300)
+    monkeypatch.setattr(starter_module, "MAX_ROWS", 300)
     Z, y = make_blobs(3000, centers=[[-4, 0], [4, 0], [0, 6]], random_state=0)
     component = np.where(y < 2, y, -1)  # the last cluster has no labels
     rows = rows_of(Z, component)
-    kept = gaussian_mixture._subsample(rows, random)
+    kept = starter_module._subsample(rows, random)
     assert len(set(kept)) == 300
     assert (component[kept] >= 0).sum() == 150
     starter = GaussianStarter(3, KMEANS)

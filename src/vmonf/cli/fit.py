@@ -44,7 +44,17 @@ def fit(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)
     ],
-    components: Annotated[int, typer.Option("--components", "-k", help="Number of components, K.")],
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components",
+            "-k",
+            metavar="K",
+            help="Number of components, K. auto finds it, by the agreement of several clusterings; "
+            "--set max_components=20 bounds it.",
+            show_default=False,
+        ),
+    ],
     columns: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,13 +81,21 @@ def fit(
     flow: Annotated[
         str, typer.Option(metavar="NAME", help="The family of flows: realnvp, maf, nsf or nsf-ar.")
     ] = "realnvp",
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER",
+            help="The number of Gaussians in the base distribution of each flow; auto chooses it "
+            "for each component by cross-validation.",
+        ),
+    ] = "auto",
     weights: Annotated[
         str,
         typer.Option(
             metavar="WEIGHTS",
-            help="Mixing weights: uniform, learned, or K numbers such as 0.2,0.8.",
+            help="Mixing weights: learned, uniform, or K numbers such as 0.2,0.8.",
         ),
-    ] = "uniform",
+    ] = "learned",
     init: Annotated[
         str,
         typer.Option(
@@ -85,12 +103,20 @@ def fit(
             help="Initialisation of components: kmeans, auto (of several clusterings the one that "
             "agrees most with the others), graph, peaks, tree, gaussian, merged, random or none.",
         ),
-    ] = "kmeans",
+    ] = "auto",
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
     max_epochs: Annotated[int, typer.Option(help="Maximum number of passes over the rows.")] = 300,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="A file for the state of the training; the same fit resumes from it."),
+    ] = None,
+    drop_unused: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Leave out components that hold less than this share of the rows, such as 0.01. "
+            "Classes of --label are kept.",
+        ),
     ] = None,
     device: Annotated[
         str,
@@ -106,8 +132,8 @@ def fit(
             metavar="NAME=VALUE",
             help="Any other parameter of FlowMixture, repeated as needed: temperature=5,1, "
             "objective=marginal, flow__n_layers=6, flow__hidden=32,32, posterior__hidden=128, "
-            "training__learning_rate=0.001, training__patience=none. `vmonf info` shows all "
-            "parameters of a model.",
+            "training__learning_rate=0.001, training__patience=none, training__consistency=noise. "
+            "`vmonf info` shows all parameters of a model.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -119,8 +145,9 @@ def fit(
     of FlowMixture, whose documentation describes them in detail.
     """
     parameters: dict[str, Any] = {
-        "n_components": components,
+        "n_components": _value(components),
         "flow": flow,
+        "base": base if base.isalpha() else _value(base),
         "weights": weights if weights.isalpha() else _value(weights),
         "init": init,
         "n_init": restarts,
@@ -131,6 +158,11 @@ def fit(
         "verbose": not (quiet or as_json),
     }
     check_output(output)
+    if drop_unused is not None and not 0 <= drop_unused < 1:
+        raise typer.BadParameter(
+            f"{drop_unused:g} must be a share of at least 0 and below 1.",
+            param_hint="--drop-unused",
+        )
 
     import polars
 
@@ -151,6 +183,10 @@ def fit(
     began = time.perf_counter()
     mixture.fit(rows, labels, sample_weight)
     seconds = time.perf_counter() - began
+    fitted = mixture.classes_
+    if drop_unused is not None:
+        mixture = mixture.without_unused(rows, drop_unused, sample_weight)
+    dropped = [name for name in fitted.tolist() if name not in mixture.classes_]
     mixture.save(output)
 
     n_labelled = 0 if is_labelled is None else int(is_labelled.sum())
@@ -163,6 +199,7 @@ def fit(
                 "features": features,
                 "components": len(mixture.classes_),
                 "classes": mixture.classes_,
+                "dropped": dropped,
                 "held_out_log_likelihood": _null_if_nan(mixture.held_out_log_likelihood_),
                 "gain": _null_if_nan(mixture.gain_),
                 "gain_error": _null_if_nan(mixture.gain_error_),
@@ -170,17 +207,23 @@ def fit(
                 "best_epoch": mixture.best_epoch_,
                 "converged": mixture.converged_,
                 "start": mixture.start_.chosen,
+                "number": mixture.number_.reason,
                 "seconds": seconds,
             }
         )
     elif not quiet:
         typer.echo(
-            f"Fitted {len(mixture.classes_)} components to {len(rows)} rows of "
+            f"Fitted {len(fitted)} components to {len(rows)} rows of "
             f"{_listed(features)} in {seconds:.1f} s."
         )
         if label is not None:
             typer.echo(f"{n_labelled} of {len(rows)} rows had a label in column {label!r}.")
         typer.echo(describe(mixture))
+        if drop_unused is not None:
+            typer.echo(
+                f"Components left out, with less than {drop_unused:.2%} of the rows: "
+                f"{', '.join(map(str, dropped)) or 'none'}."
+            )
         typer.echo(f"Wrote {output}.")
 
 
@@ -195,7 +238,8 @@ def _listed(features: list[str]) -> str:
 
 def describe(mixture: FlowMixture) -> str:
     """Describe in a few lines what the fit kept and why."""
-    lines = [str(mixture.start_)] if mixture.start_.names else []
+    lines = [] if mixture.number_.reason == "given" else [str(mixture.number_)]
+    lines += [str(mixture.start_)] if mixture.start_.names else []
     lines.append(str(mixture.verdict_))
     if not math.isnan(mixture.held_out_log_likelihood_):
         lines.append(

@@ -16,7 +16,7 @@ from vmonf.cli.common import (
 if TYPE_CHECKING:
     from rich.padding import Padding
 
-    from vmonf.start import Agreement
+    from vmonf.start import Agreement, Number
 
 
 def info(model: Model, as_json: Json = False) -> None:
@@ -56,6 +56,7 @@ def info(model: Model, as_json: Json = False) -> None:
             "shrinkage": mixture.shrinkage_,
         },
         "start": _of_start(mixture.start_),
+        "number": _of_number(mixture.number_),
         # Read from the file, because the loaded model's device can differ from the fit's.
         "settings": document["parameters"],
     }
@@ -75,6 +76,21 @@ def _of_start(start: Agreement) -> dict[str, Any]:
         shown["agreement_with_others"] = start.with_others
     for name, row in zip(start.names, start.table, strict=True):
         shown[f"agreement_of_{name}"] = dict(zip(start.names, row, strict=True))
+    return shown
+
+
+def _of_number(number: Number) -> dict[str, Any]:
+    """The number of components and, if it was searched for, the numbers for each K."""
+    shown: dict[str, Any] = {"chosen": number.chosen, "reason": number.reason}
+    if number.candidates:
+        shown["valley"] = number.valley
+        shown["valley_error"] = number.valley_error
+    for i, k in enumerate(number.candidates):
+        shown[f"with_{k}_components"] = {
+            "agreement": number.agreement[i],
+            "prominence": number.prominence[i],
+            "separation": number.separation[i],
+        }
     return shown
 
 

@@ -37,10 +37,11 @@ def plot(
         typer.Option("--output", "-o", help=f"The figure to write: {', '.join(FIGURE_ENDINGS)}."),
     ] = Path("vmonf.png"),
     kind: Annotated[
-        Literal["auto", "regions", "density", "training", "pairs", "sizes"],
+        Literal["auto", "regions", "density", "training", "pairs", "sizes", "number"],
         typer.Option(
             help="What to draw: clusters' regions, the density, the training curves, pairs of "
-            "features, or clusters' sizes. auto chooses from the model and the rows."
+            "features, clusters' sizes, or the choice of their number. auto chooses from the model "
+            "and the rows."
         ),
     ] = "auto",
     label: Annotated[

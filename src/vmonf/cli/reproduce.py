@@ -56,6 +56,22 @@ def two_circles(
 
 @reproduce.command()
 @errors_in_one_sentence
+def components(
+    out: Out = Path("vmonf-components"), seeds: Seeds = 10, quick: Quick = False
+) -> None:
+    """Consistency, unneeded components, and sizes of both parts: about 15 minutes for ten seeds.
+
+    These are questions that the paper leaves open. A run that was stopped resumes from the fits
+    in its results file.
+    """
+    from vmonf.experiments import components as experiment
+
+    out.mkdir(parents=True, exist_ok=True)
+    _show("components", experiment.run(out, seeds, quick), out)
+
+
+@reproduce.command()
+@errors_in_one_sentence
 def mnist(
     folder: Annotated[
         Path | None,
@@ -83,13 +99,15 @@ def mnist(
 def _show(name: str, ledger: Ledger, out: Path) -> None:
     from vmonf.experiments import tables
 
-    figures = tables.SHORT[name]
-    shown = plain_table("", *(tables.HEADS[figure] for figure in figures))
-    for row in tables.table(ledger.document, figures):
-        shown.add_row(*row)
     printer = console()
     printer.print("\nMean over seeds [lowest, highest] on fresh rows; more in results.json")
-    printer.print(shown)
+    for part in tables.parts_of(name):
+        if part.title:
+            printer.print(f"\n{part.title}")
+        shown = plain_table("", *(tables.HEADS[figure] for figure in part.short))
+        for row in tables.table(ledger.document, part.short, part.prefix):
+            shown.add_row(*row)
+        printer.print(shown)
     typer.echo(tables.PAPER[name])
     typer.echo("Files:")
     for path in sorted(out.iterdir()):

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     IntArray = NDArray[np.int64]
 
-#: Section 4 of the paper: all components start at all rows, Adam has a constant learning rate, and
-#: the last weights are kept. The paper does not give its temperatures; these are ours.
+#: Section 4 of the paper: base distributions are standard normal, mixing weights are uniform, all
+#: components start at all rows, Adam has a constant learning rate, and the last weights are kept.
+#: The paper does not give its temperatures; these are ours.
 PAPER_TRAINING: dict[str, Any] = {
+    "base": 1,
+    "weights": "uniform",
     "init": "none",
     "temperature": (10.0, 1.0),
     "training__learning_rate_schedule": "constant",

@@ -1,6 +1,8 @@
 """K normalizing flows side by side: their densities and samples."""
 
-import math
+from __future__ import annotations
+
+import copy
 from collections.abc import Iterable
 from typing import cast
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vmonf.flows.base import Base, GaussianMixtureBase, StandardNormal
 from vmonf.flows.transform import Chain, Transform
 from vmonf.flows.whitening import Whitening
 
@@ -17,7 +20,7 @@ CACHED_VALUES, VALUES_AT_ONCE = 2**20, 2**24
 
 
 class ComponentFlows(nn.Module):
-    """K flows of one architecture, each from data to a standard normal base.
+    """K flows of one architecture, each from data to its base distribution.
 
     Parameters
     ----------
@@ -26,6 +29,8 @@ class ComponentFlows(nn.Module):
     layers : iterable of Transform
         The other transforms, in order from data to base. Each starts as the identity up to the
         order of the features, so that fresh flows are the Gaussians of the whitening.
+    base : Base, optional
+        The base distributions. None is the standard normal for every flow.
 
     Notes
     -----
@@ -35,10 +40,25 @@ class ComponentFlows(nn.Module):
     gradients are those of the full parameters.
     """
 
-    def __init__(self, whitening: Whitening, layers: Iterable[Transform]) -> None:
+    base: Base
+
+    def __init__(
+        self, whitening: Whitening, layers: Iterable[Transform], base: Base | None = None
+    ) -> None:
         super().__init__()
         self.n_components, _, self.n_features = whitening.mean.shape
         self.chain = Chain([whitening, *layers])
+        self.base = StandardNormal(self.n_components, self.n_features) if base is None else base
+
+    def only(self, components: Tensor) -> ComponentFlows:
+        """A copy with these components alone, in this order: C indices, int64."""
+        flows = copy.deepcopy(self)
+        for module in flows.modules():
+            for name, p in list(module.named_parameters(recurse=False)):
+                kept = p.detach()[components].clone()
+                setattr(module, name, nn.Parameter(kept, requires_grad=p.requires_grad))
+        flows.n_components = flows.base.n_components = len(components)
+        return flows
 
     @property
     def whitening(self) -> Whitening:
@@ -48,7 +68,9 @@ class ComponentFlows(nn.Module):
     @property
     def values_per_row(self) -> int:
         """How many values the widest layer holds for one row, over all components."""
-        widths = (p.shape[0] * p.shape[-1] for p in self.chain.parameters())
+        widths = [p.shape[0] * p.shape[-1] for p in self.chain.parameters()]
+        if isinstance(self.base, GaussianMixtureBase):
+            widths.append(self.base.mean.numel())
         return max(widths)
 
     @property
@@ -71,7 +93,58 @@ class ComponentFlows(nn.Module):
             log p(x given c) in nats.
         """
         z, log_det = self.to_base(x, components)
-        return log_det - 0.5 * (z.square().sum(dim=-1) + self.n_features * math.log(2 * math.pi))
+        of_base: Tensor
+        if components is None:
+            of_base = self.base(z)
+        else:
+            chosen = {name: p[components] for name, p in self.base.named_parameters()}
+            of_base = functional_call(self.base, chosen, (z,))
+        return log_det + of_base
+
+    @torch.no_grad()
+    def set_gaussians(
+        self, means: Tensor, covariances: Tensor, weights: Tensor, component: Tensor
+    ) -> None:
+        """Make fresh flows the Gaussian mixtures of the atoms of their components.
+
+        Parameters
+        ----------
+        means : Tensor of shape (A, D)
+        covariances : Tensor of shape (A, D, D), or (A, D) of variances
+        weights : Tensor of shape (A,)
+            Only their ratios within a component count.
+        component : Tensor of shape (A,), int64
+            The component of each atom, in ascending order.
+
+        Raises
+        ------
+        torch.linalg.LinAlgError
+            If a covariance is not positive definite.
+        """
+        if not isinstance(self.base, GaussianMixtureBase):
+            self.whitening.set_gaussians(means, covariances)
+            return
+        n_atoms = component.bincount(minlength=self.n_components)
+        place = torch.arange(len(component)) - (n_atoms.cumsum(0) - n_atoms)[component]
+        dense = (self.n_components, self.base.logits.shape[1])
+        share = weights.new_zeros(dense).index_put((component, place), weights)
+        share = share / share.sum(dim=1, keepdim=True)
+        mean = means.new_zeros(*dense, self.n_features).index_put((component, place), means)
+        eye = torch.eye(self.n_features, dtype=means.dtype)
+        covariance = eye.repeat(*dense, 1, 1).index_put((component, place), covariances)
+        # Whiten by the mean and the covariance of each whole component.
+        centre = (share[..., None] * mean).sum(dim=1)
+        apart = mean - centre[:, None, :]
+        spread = covariance + apart[..., :, None] * apart[..., None, :]
+        self.whitening.set_gaussians(centre, (share[..., None, None] * spread).sum(dim=1))
+        # Fresh flows are affine: rows z = (x - centre) @ matrix.
+        in_double = {name: p.double() for name, p in self.chain.named_parameters()}
+        points = torch.cat([centre[:, None, :] + eye, centre[:, None, :]], dim=1)
+        z, _ = functional_call(self.chain, in_double, (points,))
+        matrix = (z[:, :-1] - z[:, -1:])[:, None]
+        self.base.set_atoms(
+            share, (apart[..., None, :] @ matrix)[..., 0, :], matrix.mT @ covariance @ matrix
+        )
 
     def log_prob_of_pairs(self, x: Tensor, row: Tensor, component: Tensor) -> Tensor:
         """Log density of some rows under some components, at the cost of these pairs.
@@ -132,14 +205,9 @@ class ComponentFlows(nn.Module):
             The rows of component 0, then those of component 1, ...
         """
         parameter = self.whitening.mean
-        noise = torch.randn(
-            int(counts.sum()),
-            self.n_features,
-            generator=generator,
-            dtype=parameter.dtype,
-            device=parameter.device,
-        )
-        blocks = list(noise.split(counts.tolist()))
+        everyone = torch.arange(self.n_components, device=counts.device)
+        of_rows = everyone.repeat_interleave(counts).to(parameter.device)
+        blocks = list(self.base.sample(of_rows, parameter, generator).split(counts.tolist()))
         groups: dict[int, list[int]] = {}
         for component, count in enumerate(counts.tolist()):
             if count:

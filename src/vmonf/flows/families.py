@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from vmonf.flows.autoregressive import MaskedAutoregressive
+from vmonf.flows.base import GaussianMixtureBase, StandardNormal
 from vmonf.flows.bijections import Affine, Bijection, RationalQuadraticSpline
 from vmonf.flows.component_flows import ComponentFlows
 from vmonf.flows.coupling import Coupling
@@ -208,6 +209,8 @@ def build_flows(
     n_components: int,
     n_features: int,
     *,
+    n_atoms: int = 1,
+    broad_weight: float = 0.0,
     diagonal_whitening: bool = False,
     identity: bool = True,
     generator: torch.Generator | None = None,
@@ -219,6 +222,11 @@ def build_flows(
     flow : str or Family
         A name in `FAMILIES`, or a family with settings, such as ``MAF(n_layers=2)``.
     n_components, n_features : int
+    n_atoms : int
+        Largest number of Gaussians in the base distribution of a flow. With 1 the base is the
+        standard normal distribution.
+    broad_weight : float
+        Weight of a Student-t distribution in the base distribution of each flow.
     diagonal_whitening : bool
         Start from a scale for each feature instead of a triangular matrix.
     identity : bool
@@ -243,4 +251,9 @@ def build_flows(
         for layer in layers:
             layer.randomise(generator)
     whitening = Whitening(n_components, n_features, diagonal=diagonal_whitening)
-    return ComponentFlows(whitening, layers)
+    base = (
+        GaussianMixtureBase(n_components, n_features, n_atoms, broad_weight)
+        if n_atoms > 1
+        else StandardNormal(n_components, n_features, broad_weight)
+    )
+    return ComponentFlows(whitening, layers, base)

@@ -20,6 +20,8 @@ def build_model(
     n_components: int,
     n_features: int,
     *,
+    n_atoms: int = 1,
+    broad_weight: float = 0.0,
     learn_weights: bool = False,
     identity: bool = True,
     generator: torch.Generator | None = None,
@@ -33,6 +35,10 @@ def build_model(
     posterior : PosteriorMLP
         Builds the posterior network.
     n_components, n_features : int
+    n_atoms : int
+        Largest number of Gaussians in the base distribution of a flow.
+    broad_weight : float
+        Weight of a Student-t distribution in the base distribution of each flow.
     learn_weights : bool
         Whether the mixing weights are parameters.
     identity : bool
@@ -44,6 +50,8 @@ def build_model(
         flow,
         n_components,
         n_features,
+        n_atoms=n_atoms,
+        broad_weight=broad_weight,
         diagonal_whitening=n_features > FULL_COVARIANCE_LIMIT,
         identity=identity,
         generator=generator,

@@ -1,12 +1,15 @@
 """The probability model: K flows, mixing weights and a neural posterior."""
 
+from __future__ import annotations
+
+import copy
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from vmonf.flows import ComponentFlows, Transform
+from vmonf.flows import ComponentFlows, GaussianMixtureBase, Transform
 from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
 
@@ -153,9 +156,13 @@ class MixtureModel(nn.Module):
             Whether to count the layers that follow the whitening; without them, the count is
             that of a Gaussian mixture.
         """
-        transforms = [cast(Transform, module) for module in self.flows.chain.transforms]
-        counted = transforms if layers else transforms[:1]
-        n_free = sum(transform.n_free_parameters for transform in counted)
+        gaussians, *others = [cast(Transform, module) for module in self.flows.chain.transforms]
+        base = self.flows.base
+        # Atoms have their own means and covariances, to which the whitening adds nothing.
+        is_mixture = isinstance(base, GaussianMixtureBase)
+        n_free = base.n_free_parameters if is_mixture else gaussians.n_free_parameters
+        if layers:
+            n_free += sum(transform.n_free_parameters for transform in others)
         learned = isinstance(self.log_weight_logits, nn.Parameter)
         return n_free + (self.n_components - 1 if learned else 0)
 
@@ -168,6 +175,38 @@ class MixtureModel(nn.Module):
     def set_weights(self, weights: Tensor) -> None:
         """Set p(c) to positive weights of shape (K,), which are normalised here."""
         self.log_weight_logits.copy_(weights.log())
+
+    def only(self, components: Tensor) -> MixtureModel:
+        """A copy with some of the components alone.
+
+        The mixing weights and q are those of this model, divided by their sums over the components
+        that are kept.
+
+        Parameters
+        ----------
+        components : Tensor of shape (C,), int64
+            The components that are kept, in their new order.
+
+        Raises
+        ------
+        TypeError
+            If the posterior network has no method `only`, so that its logits cannot be cut.
+        """
+        cut_network = getattr(self.posterior_network, "only", None)
+        if cut_network is None:
+            raise TypeError(
+                f"{type(self.posterior_network).__name__} has no method `only`, by which a "
+                "posterior network gives a copy with the logits of some components alone."
+            )
+        model = MixtureModel(
+            copy.deepcopy(self.standardizer),
+            self.flows.only(components),
+            cut_network(components),
+            self.log_weights.detach()[components].exp(),
+            learn_weights=isinstance(self.log_weight_logits, nn.Parameter),
+        )
+        model.temperature.copy_(self.temperature)
+        return model
 
     def terms(self, x: Tensor, temperature: float | None = None) -> Terms:
         """All terms of the objective, from one pass over the flows and the network.

@@ -1,8 +1,12 @@
 """The variational posterior q(c given x)."""
 
+from __future__ import annotations
+
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +96,15 @@ class PosteriorNetwork(nn.Module):
             layers += [linear, nn.ReLU()]
             width = n_units
         self.layers = nn.Sequential(*layers[:-1])
+
+    def only(self, components: Tensor) -> PosteriorNetwork:
+        """A copy with the logits of these components alone, in this order: C indices, int64."""
+        network = copy.deepcopy(self)
+        last = cast(nn.Linear, network.layers[-1])
+        last.weight = nn.Parameter(last.weight.detach()[components].clone())
+        last.bias = nn.Parameter(last.bias.detach()[components].clone())
+        last.out_features = len(components)
+        return network
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of standardised rows: (B, D) to (B, K)."""

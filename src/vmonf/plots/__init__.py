@@ -1,4 +1,4 @@
-"""Figures of a fitted mixture: clusters, densities, training and sizes of components.
+"""Figures of a fitted mixture: clusters, densities, training, sizes and number of components.
 
 Every function returns a `matplotlib.figure.Figure` and leaves matplotlib's global state
 unchanged. Save a figure with ``figure.savefig("name.png")``; a notebook displays it.
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from sklearn.utils.validation import check_is_fitted
 
 from vmonf.plots.density import plot_density
+from vmonf.plots.number import plot_number
 from vmonf.plots.pairs import plot_pairs
 from vmonf.plots.regions import plot_regions
 from vmonf.plots.sizes import plot_sizes
@@ -36,6 +37,7 @@ __all__ = [
     "KINDS",
     "plot",
     "plot_density",
+    "plot_number",
     "plot_pairs",
     "plot_regions",
     "plot_sizes",
@@ -49,6 +51,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "training": plot_training,
     "pairs": plot_pairs,
     "sizes": plot_sizes,
+    "number": plot_number,
 }
 #: What `plot` can draw.
 KINDS = ("auto", *FIGURES)
@@ -72,10 +75,10 @@ def plot(
     labels : array-like of shape (n,), optional
         Labels of the rows: whole numbers or strings; -1 marks an unlabelled row. Shown by
         "regions", "pairs" and "sizes".
-    kind : {"auto", "regions", "density", "training", "pairs", "sizes"}, default="auto"
-        The figure: see `plot_regions`, `plot_density`, `plot_training`, `plot_pairs` and
-        `plot_sizes`. "auto" is "density" for one feature, "regions" for two and "pairs" for
-        more.
+    kind : {"auto", "regions", "density", "training", "pairs", "sizes", "number"}, default="auto"
+        The figure: see `plot_regions`, `plot_density`, `plot_training`, `plot_pairs`,
+        `plot_sizes` and `plot_number`. "auto" is "density" for one feature, "regions" for two and
+        "pairs" for more.
     random_state : int, RandomState or None, default=0
         Draws the samples, and the rows that are shown if X has too many.
 

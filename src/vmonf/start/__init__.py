@@ -13,11 +13,13 @@ import numpy as np
 from vmonf.rows import Rows
 from vmonf.start.agreement import agreeing_clusters
 from vmonf.start.centres import given_centres, kmeans, random_rows
-from vmonf.start.gaussian_mixture import GaussianStart, GaussianStarter, Shrinkage
+from vmonf.start.gaussian_mixture import GaussianStart, Shrinkage
 from vmonf.start.graph import graph_clusters
 from vmonf.start.merged import gaussian_clusters, merged_clusters
+from vmonf.start.number import Number, number_of_clusters
 from vmonf.start.peaks import peak_clusters
-from vmonf.start.sample import of_a_sample
+from vmonf.start.sample import Sample, of_a_sample
+from vmonf.start.starter import GaussianStarter
 from vmonf.start.starts import (
     Agreement,
     Clustering,
@@ -36,12 +38,16 @@ __all__ = [
     "Clustering",
     "GaussianStart",
     "GaussianStarter",
+    "Number",
+    "Sample",
     "Shrinkage",
     "Start",
+    "agreeing_clusters",
     "given_centres",
     "graph_clusters",
     "largest_to_largest",
     "named_after_labels",
+    "number_of_clusters",
 ]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vmonf.metrics import adjusted_rand_index
 from vmonf.rows import Rows
 from vmonf.start.graph import cut_graph, spread_labels
 from vmonf.start.merged import gaussian_clusters, merged_clusters
@@ -57,7 +58,9 @@ FEWEST_LABELS_TO_SPREAD = 10
 LEAST_AGREEMENT = 0.3
 
 
-def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) -> Clustering:
+def agreeing_clusters(
+    rows: Rows[NDArray[Any]], n_components: int, seed: int, sample: Sample | None = None
+) -> Clustering:
     """The clusters of the candidate with the highest mean adjusted Rand index with the others.
 
     With labels, clusters are named after them, labelled rows are in their own cluster, and
@@ -71,6 +74,8 @@ def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) ->
         Arrays, in standardised units.
     n_components : int
     seed : int
+    sample : Sample, optional
+        The sample of exactly these rows, which may have been clustered before, with this seed.
 
     Warns
     -----
@@ -84,7 +89,8 @@ def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) ->
     """
     random = np.random.default_rng(seed)
     chosen = drawn(rows.component, MAX_ROWS, random)
-    sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
+    if sample is None or len(sample.x) != rows.n_rows:
+        sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
     known = rows.component[chosen]
     n_labels = np.bincount(known[known >= 0], minlength=n_components)
     clusters = {
@@ -97,7 +103,7 @@ def agreeing_clusters(rows: Rows[NDArray[Any]], n_components: int, seed: int) ->
     if n_labels.min() >= FEWEST_LABELS_TO_SPREAD and n_components > 1:
         clusters[SPREAD] = spread_labels(sample, known, n_components)
         eligible = np.append(eligible, True)
-    table = _agreements(list(clusters.values()), sample, random)
+    table = agreements(list(clusters.values()), sample, random)
     # Candidates that contradict the labels have a vote only if too few others have one.
     voters = eligible if eligible.sum() > 2 else np.ones_like(eligible)
     votes = (table * voters).sum(axis=1) - np.diag(table) * voters
@@ -124,7 +130,7 @@ def _agreeing_with_labels(clusters: list[IntArray], known: IntArray) -> NDArray[
     return mask
 
 
-def _agreements(clusters: list[IntArray], sample: Sample, random: np.random.Generator) -> Array:
+def agreements(clusters: list[IntArray], sample: Sample, random: np.random.Generator) -> Array:
     """The adjusted Rand index of each two candidates C: shape (C, C)."""
     chosen = random.permutation(len(sample.x))[:MAX_COMPARED_ROWS]
     weight = sample.weight[chosen]
@@ -134,29 +140,3 @@ def _agreements(clusters: list[IntArray], sample: Sample, random: np.random.Gene
             index = adjusted_rand_index(first[chosen], clusters[j][chosen], weight)
             table[i, j] = table[j, i] = index
     return table
-
-
-def adjusted_rand_index(first: IntArray, second: IntArray, weight: Array) -> float:
-    """The adjusted Rand index of two clusterings, with weights for the rows.
-
-    It is the share of pairs of rows on which the clusterings agree, scaled so that 1 is equality
-    and 0 is expected by chance. A pair counts by the product of the weights of its rows.
-
-    Parameters
-    ----------
-    first, second : int array of shape (n,)
-    weight : array of shape (n,)
-    """
-    _, first = np.unique(first, return_inverse=True)
-    _, second = np.unique(second, return_inverse=True)
-    sums = np.zeros((first.max() + 1, second.max() + 1))
-    squares = np.zeros_like(sums)
-    np.add.at(sums, (first, second), weight)
-    np.add.at(squares, (first, second), np.square(weight))
-    in_both = float(np.sum(np.square(sums) - squares))
-    in_first = float(np.sum(np.square(sums.sum(axis=1)) - squares.sum(axis=1)))
-    in_second = float(np.sum(np.square(sums.sum(axis=0)) - squares.sum(axis=0)))
-    pairs = float(np.square(sums.sum()) - squares.sum())
-    expected = in_first * in_second / max(pairs, 1e-300)
-    most = (in_first + in_second) / 2
-    return (in_both - expected) / (most - expected) if most - expected > 1e-9 * pairs else 1.0

@@ -32,6 +32,10 @@ MAX_ROWS = 50_000
 #: Cuts are computed from K to K plus this many eigenvectors. With only K, a small group of
 #: outliers can take the place of a cluster.
 MORE_EIGENVECTORS = 3
+#: Eigenvectors are computed for at least this many clusters, so that cuts into fewer share them.
+CLUSTERS_AT_LEAST = 12
+#: Number of restarts of k-means for each number of eigenvectors.
+RESTARTS = 4
 #: Weight alpha of the neighbours relative to a row's own label; Zhou et al. (2004), section 3.
 SPREAD = 0.99
 
@@ -115,7 +119,7 @@ def spread_labels(sample: Sample, known: IntArray, n_components: int) -> IntArra
         The known cluster of each row, or -1. Every cluster is that of some row.
     n_components : int
     """
-    graph = _neighbour_graph(sample)
+    graph = sample.once(_neighbour_graph)
     n = len(known)
     system = diags_array(np.ones(n)) - SPREAD * _smoothing(graph)
     reach = np.zeros((n, n_components))
@@ -131,20 +135,36 @@ def cut_graph(
     sample: Sample, n_components: int, random_state: int | np.random.RandomState
 ) -> IntArray:
     """The spectral clusters with the smallest normalised cut: shape (n,)."""
-    graph = _neighbour_graph(sample)
+    graph = sample.once(_neighbour_graph)
     random = check_random_state(random_state)
-    vectors = _eigenvectors(_smoothing(graph), n_components + MORE_EIGENVECTORS)
+    vectors = eigenvectors_for(sample, n_components)
     seed = int(random.randint(np.iinfo(np.int32).max))
     best, smallest = np.zeros(len(vectors), dtype=np.int64), np.inf
     for n_vectors in range(n_components, vectors.shape[1] + 1):
         place = vectors[:, :n_vectors]
         place = place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
-        kmeans = KMeans(n_components, n_init=10, random_state=seed)
+        kmeans = KMeans(n_components, n_init=RESTARTS, random_state=seed)
         found = kmeans.fit(place, sample_weight=sample.weight).labels_.astype(np.int64)
         cut = _normalised_cut(graph, found, n_components)
         if cut < smallest:
             best, smallest = found, cut
     return best
+
+
+def eigenvectors_for(sample: Sample, n_components: int) -> Array:
+    """The eigenvectors for cuts into K clusters: shape (n, K + 3), or fewer columns.
+
+    Samples keep the eigenvectors of 12, 24, 48 ... clusters, so that several K share them.
+    """
+    most = CLUSTERS_AT_LEAST
+    while most < n_components:
+        most *= 2
+    vectors = sample.once(_eigenvectors_of, most + MORE_EIGENVECTORS)
+    return vectors[:, : n_components + MORE_EIGENVECTORS]
+
+
+def _eigenvectors_of(sample: Sample, n_vectors: int) -> Array:
+    return _eigenvectors(_smoothing(sample.once(_neighbour_graph)), n_vectors)
 
 
 def _eigenvectors(smoothing: csr_array, n_vectors: int) -> Array:

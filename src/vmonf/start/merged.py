@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from vmonf.rows import Rows
 from vmonf.start.centres import kmeans, random_rows
-from vmonf.start.gaussian_mixture import GaussianStart, GaussianStarter, Shrinkage
+from vmonf.start.gaussian_mixture import ExpectationMaximisation, GaussianStart, Shrinkage
 from vmonf.start.gaussians import normalise
 from vmonf.start.sample import Sample
-from vmonf.start.starts import Start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 RANDOM_STARTS = 3
 #: The search for the number of Gaussians ends after this many numbers without a better BIC.
 PATIENCE = 2
+#: Expectation maximisation ends when an iteration gains less than this, in nats per row.
+TOLERANCE = 1e-4
+
+FirstClusters: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray]"
 
 
 def gaussian_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
@@ -32,7 +37,7 @@ def gaussian_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
     Of several mixtures, from k-means and from random rows, the likeliest is kept.
     """
     starts = [kmeans] + RANDOM_STARTS * [random_rows]
-    fits = [_mixture(sample, n_components, Start(s), seed + i) for i, s in enumerate(starts)]
+    fits = [sample.once(mixture_of, n_components, s, seed + i) for i, s in enumerate(starts)]
     best = max(fits, key=lambda fit: _log_likelihood(fit, sample))
     clusters: IntArray = best.log_joint(sample.x).argmax(axis=1)
     return clusters
@@ -48,45 +53,58 @@ def merged_clusters(sample: Sample, n_components: int, seed: int) -> IntArray:
     directly estimated misclassification probabilities.
     """
     n, n_features = sample.x.shape
-    best, lowest, since = None, math.inf, 0
+    best, lowest, since = n_components, math.inf, 0
     largest = max(n_components, min(3 * n_components + 4, n // (n_features + 2)))
     for n_gaussians in range(n_components, largest + 1, math.ceil(n_components / 4)):
-        mixture = _mixture(sample, n_gaussians, Start(kmeans), seed)
+        mixture = sample.once(mixture_of, n_gaussians, kmeans, seed)
         n_parameters = n_gaussians + mixture.means.size + _n_covariances(mixture)
         bic = n_parameters * math.log(n) - 2 * _log_likelihood(mixture, sample)
         if bic < lowest:
-            best, lowest, since = mixture, bic, 0
+            best, lowest, since = n_gaussians, bic, 0
         else:
             since += 1
         if since == PATIENCE:
             break
-    assert best is not None
-    _, probability = normalise(best.log_joint(sample.x).T)
-    return _merged(probability, sample.weight, n_components)
+    return sample.once(_all_merges, best, seed)[n_components]
 
 
-def _merged(probability: Array, weight: Array, n_components: int) -> IntArray:
-    """Clusters from the probabilities (K', n) of K' Gaussians, merged until K remain."""
-    while len(probability) > n_components:
-        assigned = probability.argmax(axis=0)
-        wrong = np.zeros((len(probability), len(probability)))
-        np.add.at(wrong.T, assigned, (probability * weight).T)
+def _all_merges(sample: Sample, n_gaussians: int, seed: int) -> dict[int, IntArray]:
+    """The clusters of K' Gaussians, merged two at a time, by the number that remains."""
+    mixture = sample.once(mixture_of, n_gaussians, kmeans, seed)
+    _, probability = normalise(mixture.log_joint(sample.x).T)
+    return _merged(probability, sample.weight)
+
+
+def _merged(probability: Array, weight: Array) -> dict[int, IntArray]:
+    """Clusters from the probabilities (K', n) of K' Gaussians, by the number that remains."""
+    assigned: IntArray = probability.argmax(axis=0)
+    clusters = {len(probability): assigned}
+    while len(probability) > 1:
+        inside = assigned == np.arange(len(probability))[:, None]
+        wrong = (probability * weight) @ inside.T.astype(np.float64)
         wrong /= np.maximum((probability @ weight)[:, None], 1e-300)
         np.fill_diagonal(wrong, 0.0)
         i, j = np.unravel_index(wrong.argmax(), wrong.shape)
         probability[min(i, j)] += probability[max(i, j)]
         probability = np.delete(probability, max(i, j), axis=0)
-    clusters: IntArray = probability.argmax(axis=0)
+        assigned = probability.argmax(axis=0)
+        clusters[len(probability)] = assigned
     return clusters
 
 
-def _mixture(sample: Sample, n_components: int, start: Start, seed: int) -> GaussianStart:
-    nowhere = np.full(len(sample.x), -1)
+def mixture_of(sample: Sample, n_components: int, first: FirstClusters, seed: int) -> GaussianStart:
+    """A mixture of K Gaussians with full covariances, from first clusters of the rows."""
+    n, n_features = sample.x.shape
+    nowhere = np.full(n, -1)
     rows = Rows(sample.x, sample.weight, nowhere, nowhere)
+    weight = np.zeros((n_components, n))
+    weight[first(rows, n_components, seed), np.arange(n)] = sample.weight
     # As many rows as features: enough that no covariance is singular.
-    shrinkage = Shrinkage(float(sample.x.shape[1]), 0.1)
-    starter = GaussianStarter(n_components, start, shrinkage=shrinkage)
-    return starter.fit(rows, np.random.default_rng(seed))[1]
+    shrinkage = Shrinkage(float(n_features), 0.1)
+    with threadpool_limits(1 if n_features <= 64 else None):
+        return ExpectationMaximisation(np.arange(n_components), shrinkage, tolerance=TOLERANCE).run(
+            rows, weight
+        )
 
 
 def _log_likelihood(mixture: GaussianStart, sample: Sample) -> float:

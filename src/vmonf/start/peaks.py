@@ -38,6 +38,27 @@ def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
     seed : int
         Not used, since nothing is drawn.
     """
+    tree, prominence = sample.once(prominences)
+    cut = np.argsort(-prominence, kind="stable")[: n_components - 1]
+    return tree.parts_without(cut, len(sample.x))
+
+
+def prominences(sample: Sample) -> tuple[Links, Array]:
+    """A spanning tree of the rows, and the prominence of the peak that ends at each of its edges.
+
+    Parameters
+    ----------
+    sample : Sample
+        At least two rows.
+
+    Returns
+    -------
+    tree : Links
+        n - 1 edges, from the highest saddle to the lowest.
+    prominence : array of shape (n - 1,)
+        In units of the log density, divided by the number of features. It is 0 at an edge where no
+        peak ends, and where one of fewer than `FEWEST_ROWS` rows does.
+    """
     height = log_density(sample)
     links = sample.links
     low = np.minimum(height[links.first], height[links.second])
@@ -45,9 +66,7 @@ def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
     # Along an edge to another part of the graph, the density is that of a gap of this length.
     low = np.minimum(low, -_safe_log(links.length, sample))
     tree = links.spanning_tree(np.lexsort((-high, -low)))
-    prominence = _prominences(tree, height, sample)
-    cut = np.argsort(-prominence, kind="stable")[: n_components - 1]
-    return tree.parts_without(cut, len(height))
+    return tree, _prominences(tree, height, sample)
 
 
 def log_density(sample: Sample) -> Array:

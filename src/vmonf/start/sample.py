@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Largest number of rows of a sample.
 MAX_ROWS = 20_000
@@ -46,6 +49,37 @@ class Sample:
 
     x: Array
     weight: Array
+    _results: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(
+        self,
+        function: Callable[Concatenate[Sample, P], T],
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> T:
+        """The result of ``function(self, *arguments)``, computed at the first call and kept.
+
+        So methods that are called with several K share what does not depend on it. Do not change
+        the result.
+
+        Parameters
+        ----------
+        function : callable
+            A function of a module, so that the sample can be pickled.
+        *arguments
+            Hashable.
+        **keywords
+            Not used.
+        """
+        key = (function, *arguments)
+        if key not in self._results:
+            self._results[key] = function(self, *arguments, **keywords)
+        result: T = self._results[key]
+        return result
+
+    def keep(self, result: object, function: Callable[..., Any], *arguments: Any) -> None:
+        """Keep a result that was computed elsewhere; `once` then returns it."""
+        self._results[(function, *arguments)] = result
 
     @cached_property
     def _nearest(self) -> NearestNeighbors:
@@ -129,6 +163,13 @@ def clusters_of_sample(
         return np.zeros(len(sample.x), dtype=np.int64)
     if n_components >= len(sample.x):
         return np.arange(len(sample.x), dtype=np.int64)
+    return sample.once(filled_clusters, cluster_sample, n_components, seed)
+
+
+def filled_clusters(
+    sample: Sample, cluster_sample: ClusterSample, n_components: int, seed: int
+) -> IntArray:
+    """The clusters of a sample, none of which is empty: shape (n,). K is less than n."""
     return without_empty(cluster_sample(sample, n_components, seed), sample.x, n_components)
 
 

@@ -41,10 +41,15 @@ def tree_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
     seed : int
         Not used, since nothing is drawn.
     """
-    tree = sample.links.spanning_tree(np.argsort(sample.links.length, kind="stable"))
+    tree, merges = sample.once(_all_merges)
     n = len(sample.x)
-    merged = _merges(tree, n, n_components)
-    return tree.parts_without(np.setdiff1d(np.arange(n - 1), merged), n)
+    return tree.parts_without(merges[n - n_components :], n)
+
+
+def _all_merges(sample: Sample) -> tuple[Links, IntArray]:
+    """The minimum spanning tree, and its edges in the order of the merges: shape (n - 1,)."""
+    tree = sample.links.spanning_tree(np.argsort(sample.links.length, kind="stable"))
+    return tree, np.array(_merges(tree, len(sample.x), 1))
 
 
 def _merges(tree: Links, n: int, n_components: int) -> list[int]:

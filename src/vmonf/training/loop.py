@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from vmonf.metrics import adjusted_rand_index
 from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.rows import Rows
 from vmonf.training.objective import Objective
@@ -60,6 +61,9 @@ class Epoch:
         Time since the training began.
     component_use : list of float
         Mean of q(c|x) over the same rows, for each component.
+    start_agreement : float
+        Adjusted Rand index, on the same rows, between the clusters of q and those of the start. It
+        is None if the start gave these rows no clusters.
     """
 
     epoch: int
@@ -71,6 +75,16 @@ class Epoch:
     learning_rate: float
     seconds: float
     component_use: list[float]
+    start_agreement: float | None = None
+
+
+class Summary(NamedTuple):
+    """Means over rows; the fields are those of `Epoch`."""
+
+    elbo: float
+    log_likelihood: float
+    component_use: list[float]
+    start_agreement: float | None
 
 
 @dataclass
@@ -160,7 +174,23 @@ class TrainingLoop:
         self.epochs_without_gain = 0
         self.epoch = 0
         self.seconds = 0.0
+        self.begun = False
         self.result = TrainingResult()
+
+    def begin(self) -> None:
+        """Score the initial weights, then pretrain. `run` does so if it was not done before."""
+        self.begun = True
+        score = -math.inf
+        if self.held_out is not None:
+            score = summarise(self.model, self.held_out, temperature=1.0).log_likelihood
+        self._keep_if_better(0, score, temperature=1.0)
+        self._pretrain()
+
+    def score(self) -> float:
+        """Log-likelihood of the held-out rows, or of the training rows, in nats per row."""
+        scored = self.held_out if self.held_out is not None else self.rows
+        with self.averaged():
+            return summarise(self.model, scored, float(self.model.temperature)).log_likelihood
 
     def run(self) -> TrainingResult:
         """Train to the end, and set the model to the best weights.
@@ -178,7 +208,8 @@ class TrainingLoop:
                 watcher.on_begin(self)
             began = time.perf_counter() - self.seconds
             if self.epoch == 0:
-                self._begin()
+                if not self.begun:
+                    self.begin()
                 for watcher in self.watchers:
                     watcher.on_start(self)
             while self.epoch < self.max_epochs and not self.result.converged:
@@ -256,7 +287,8 @@ class TrainingLoop:
             return None
         scored = self.held_out if self.held_out is not None else self.rows
         with self.averaged():
-            elbo, log_likelihood, use = summarise(self.model, scored, temperature)
+            summary = summarise(self.model, scored, temperature)
+        elbo, log_likelihood = summary.elbo, summary.log_likelihood
         if epoch > self.temperature.n_epochs or self.held_out is None:
             self._keep_if_better(epoch, log_likelihood, temperature)
         return Epoch(
@@ -268,7 +300,8 @@ class TrainingLoop:
             temperature=temperature,
             learning_rate=learning_rate,
             seconds=time.perf_counter() - began,
-            component_use=use,
+            component_use=summary.component_use,
+            start_agreement=summary.start_agreement,
         )
 
     @contextmanager
@@ -305,14 +338,6 @@ class TrainingLoop:
         kept = min(self.training.averaging, self.n_steps / (self.n_steps + 10))
         get_ema_multi_avg_fn(kept)(self.average, self.parameters, None)
         return value.detach()
-
-    def _begin(self) -> None:
-        """Score the initial weights, then pretrain."""
-        score = -math.inf
-        if self.held_out is not None:
-            _, score, _ = summarise(self.model, self.held_out, temperature=1.0)
-        self._keep_if_better(0, score, temperature=1.0)
-        self._pretrain()
 
     def _pretrain(self) -> None:
         labelled = self.pretraining.take(self.pretraining.labelled)
@@ -396,18 +421,25 @@ class TrainingLoop:
 
 
 @torch.no_grad()
-def summarise(
-    model: MixtureModel, rows: Rows[Tensor], temperature: float
-) -> tuple[float, float, list[float]]:
+def summarise(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Summary:
     """Weighted means over rows of the ELBO, log p(x) (both in nats) and q(c|x) of each c."""
     sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
+    clusters = []
     for index in torch.arange(rows.n_rows, device=rows.x.device).split(model.rows_at_once):
         part = rows.take(index)
         terms = model.terms(part.x, temperature)
         columns = (terms.elbo[:, None], terms.log_prob[:, None], terms.log_posterior.exp())
         sums += part.weight @ torch.cat(columns, dim=1)
+        clusters.append(terms.log_posterior.argmax(dim=1))
     elbo, log_likelihood, *use = (sums / rows.weight.sum()).tolist()
-    return elbo, log_likelihood, use
+    known = rows.cluster >= 0
+    agreement: float | None = None
+    if bool(known.any()):
+        found, start, weight = torch.cat(clusters), rows.cluster, rows.weight
+        agreement = adjusted_rand_index(
+            *(values[known].cpu().numpy() for values in (found, start, weight))
+        )
+    return Summary(elbo, log_likelihood, use, agreement)
 
 
 def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -159,9 +159,11 @@ class Objective:
         return (sum(of_rows[1:], start=of_rows[0]) * evaluation.batch.weight).mean()
 
 
-def bound_objective(bound: str, components_per_row: int | None = None) -> Objective:
-    """The objective with the given name in `BOUNDS`, plus the term of the labelled rows."""
-    return Objective((BOUNDS[bound], Labels()), components_per_row)
+def bound_objective(
+    bound: str, components_per_row: int | None = None, further: tuple[Term, ...] = ()
+) -> Objective:
+    """The objective with the given name in `BOUNDS`, the term of the labels, and further terms."""
+    return Objective((BOUNDS[bound], Labels(), *further), components_per_row)
 
 
 def _of_unlabelled(value: Tensor, evaluation: Evaluation) -> Tensor:

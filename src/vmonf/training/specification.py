@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from vmonf.parameters import (
+    ParameterError,
     Specification,
     check_choice,
     check_flag,
     check_number,
     check_whole_number,
 )
+from vmonf.training.consistency import PERTURBATIONS, PerturbRows
 
 SCHEDULES = ("plateau", "cosine", "constant")
 
@@ -54,6 +57,20 @@ class Training(Specification):
     refine_posterior : bool
         Whether the posterior is fitted further at the end, with the flows held fixed, to rows and
         to samples of the model. With more than 64 features it is not.
+    consistency : {"noise", "features"}, callable or None
+        Adds a term to the objective that makes q agree between each row and a perturbed copy of
+        it, drawn anew in each step; see `vmonf.training.consistency`. "noise" adds Gaussian noise
+        scaled to the distance of the row's tenth nearest neighbour. "features" gives some
+        features the values of other rows. A function takes a batch of rows, a float64 tensor of
+        shape (B, D) in the units of X, and a `torch.Generator` on the CPU, from which it must
+        draw its random numbers if a fit is to be repeatable; it returns the perturbed rows, of
+        the same shape. A model file has only the name of a function. None adds no term.
+    consistency_weight : float
+        Factor of the term, which is a divergence in nats for each row.
+    consistency_size : float or "auto"
+        With "noise", the root mean square length of the noise in distances of the tenth
+        neighbour; "auto" is 1. With "features", the share of the features, up to 1; "auto" is
+        0.2. A function does not use it.
     """
 
     learning_rate: float = 3e-3
@@ -66,6 +83,9 @@ class Training(Specification):
     pretrain_epochs: int | Literal["auto"] = "auto"
     components_per_row: int | Literal["auto"] | None = "auto"
     refine_posterior: bool = True
+    consistency: str | PerturbRows | None = None
+    consistency_weight: float = 1.0
+    consistency_size: float | Literal["auto"] = "auto"
 
     def check(self) -> None:
         """Raise `ParameterError` if a value is not valid."""
@@ -82,3 +102,24 @@ class Training(Specification):
         if self.components_per_row not in ("auto", None):
             check_whole_number("components_per_row", self.components_per_row, at_least=1)
         check_flag("refine_posterior", self.refine_posterior)
+        self._check_consistency()
+
+    def _check_consistency(self) -> None:
+        name = self.consistency
+        is_known = name is None or callable(name) or name in PERTURBATIONS
+        if not is_known:
+            raise ParameterError(
+                "consistency",
+                f"={name!r} is not known: choose one of {', '.join(PERTURBATIONS)}, or give a "
+                "function of rows and a generator.",
+            )
+        check_number("consistency_weight", self.consistency_weight, at_least=0)
+        if self.consistency_size != "auto":
+            check_number("consistency_size", self.consistency_size, at_least=0)
+            largest = PERTURBATIONS[name].largest if isinstance(name, str) else math.inf
+            if self.consistency_size > largest:
+                raise ParameterError(
+                    "consistency_size",
+                    f"={self.consistency_size!r} must be at most {largest:g} with "
+                    f"consistency={name!r}.",
+                )

@@ -1,0 +1,108 @@
+"""The number of Gaussians in each component of a start, chosen by held-out likelihood.
+
+A cluster that is a ring or a wing is not one Gaussian, but it is a mixture of several, its atoms.
+A mixture of atoms that are grouped into components keeps clusters of any shape, with or without
+flows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from vmonf.judge import compare
+from vmonf.rows import Rows
+from vmonf.start.gaussian_mixture import ExpectationMaximisation, GaussianStart, Shrinkage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    ArrayRows = Rows[NDArray[Any]]
+
+#: The numbers of atoms that are tried, in this order.
+NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: With more features than this, each component is one Gaussian.
+MAX_FEATURES = 32
+#: An atom has at least this many rows for each number of its mean and of its diagonal.
+ROWS_PER_PARAMETER = 2
+#: The search ends after this many numbers without a better held-out likelihood.
+PATIENCE = 2
+#: Cross-validation uses at most this many rows of a component.
+MAX_ROWS = 2_000
+#: Expectation maximisation in cross-validation ends at this gain of an iteration, in nats per row.
+TOLERANCE = 1e-3
+#: More atoms are taken only for a gain of more than this many standard errors.
+STANDARD_ERRORS = 1.0
+
+
+def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NUMBERS[-1]) -> int:
+    """The number of Gaussians, found by cross-validation, whose mixture fits best.
+
+    A larger number is taken only if the gain in held-out likelihood exceeds chance.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows of one component, as arrays in standardised units.
+    random : numpy.random.Generator
+        Draws the folds.
+    most : int
+        Largest number to try.
+    """
+    n_rows, n_features = rows.x.shape
+    if n_features > MAX_FEATURES or n_rows < 4 * ROWS_PER_PARAMETER * n_features:
+        return 1
+    chosen = random.permutation(n_rows)[:MAX_ROWS]
+    rows = rows.take(chosen)
+    n_folds = 5 if len(chosen) <= 600 else 3
+    fold_of = np.arange(len(chosen)) % n_folds
+    n_train = len(chosen) * (n_folds - 1) // n_folds
+    best, since = 1, 0
+    highest: Array | None = None
+    for number in NUMBERS:
+        if number > most or (number > 1 and n_train < number * ROWS_PER_PARAMETER * 2 * n_features):
+            break
+        atom = clusters_within(rows, number, random)
+        log_prob = np.empty(len(chosen))
+        for fold in range(n_folds):
+            train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            mixture = mixture_of(rows.take(train), atom[train], number)
+            log_prob[test] = mixture.log_prob(rows.x[test])
+        if highest is None or is_better(log_prob, highest, rows.weight):
+            best, highest, since = number, log_prob, 0
+        else:
+            since += 1
+        if since == PATIENCE:
+            break
+    return best
+
+
+def is_better(log_prob: Array, reference: Array, weight: Array) -> bool:
+    """Whether a density with more atoms has a higher held-out likelihood by more than chance."""
+    gain, error = compare(log_prob, reference, weight)
+    return gain > STANDARD_ERRORS * error
+
+
+def clusters_within(rows: ArrayRows, number: int, random: np.random.Generator) -> IntArray:
+    """First clusters of the rows of a component, by k-means: shape (n,)."""
+    if number == 1:
+        return np.zeros(rows.n_rows, dtype=np.int64)
+    seed = int(random.integers(np.iinfo(np.int32).max))
+    kmeans = KMeans(number, n_init=1, random_state=seed)
+    found: IntArray = kmeans.fit(rows.x, sample_weight=rows.weight).labels_.astype(np.int64)
+    return found
+
+
+def mixture_of(rows: ArrayRows, atom: IntArray, number: int) -> GaussianStart:
+    """A mixture of this number of Gaussians, fitted from the first clusters of the rows."""
+    weight = np.zeros((number, rows.n_rows))
+    weight[atom, np.arange(rows.n_rows)] = rows.weight
+    one = np.zeros(number, dtype=np.int64)
+    shrinkage = Shrinkage(1.0, 0.1)
+    nowhere = np.full(rows.n_rows, -1)
+    alone = Rows(rows.x, rows.weight, nowhere, nowhere)
+    return ExpectationMaximisation(one, shrinkage, tolerance=TOLERANCE).run(alone, weight)

@@ -1,0 +1,195 @@
+"""Tests of the number of clusters that is found by agreement."""
+
+import json
+import math
+from collections import Counter
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs, make_moons
+from sklearn.metrics import adjusted_rand_score
+
+from vmonf import FlowMixture, PosteriorMLP, Training
+from vmonf.rows import Rows
+from vmonf.start import Number, agreement, number
+from vmonf.start.agreement import CANDIDATES
+from vmonf.start.number import (
+    STANDARD_ERROR,
+    _above_neighbours,
+    _separations,
+    number_of_clusters,
+)
+from vmonf.start.sample import sample_of
+from vmonf.storage import read_model, write_model
+
+QUICK = {
+    "max_epochs": 0,
+    "max_components": 5,
+    "posterior": PosteriorMLP(hidden=(8,)),
+    "training": Training(refine_posterior=False),
+    "random_state": 0,
+}
+
+
+def rows_of(X, component=None):
+    nowhere = np.full(len(X), -1)
+    x = (X - X.mean(axis=0)) / X.std(axis=0)
+    return Rows(x, np.ones(len(X)), nowhere if component is None else component, nowhere)
+
+
+@pytest.fixture(scope="module")
+def three_blobs():
+    centres = [[0, 0], [9, 0], [0, 9]]
+    return make_blobs(150, centers=centres, random_state=0)
+
+
+def test_the_number_of_blobs_and_moons(three_blobs):
+    assert number_of_clusters(rows_of(three_blobs[0]), 1, 6, 0)[0].chosen == 3
+    moons, _ = make_moons(400, noise=0.06, random_state=0)
+    assert number_of_clusters(rows_of(moons), 1, 6, 0)[0].chosen == 2
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+@pytest.mark.parametrize("n_features", [2, 5])
+def test_one_cluster(kind, n_features):
+    X = getattr(np.random.default_rng(0), kind)(size=(300, n_features))
+    found, _ = number_of_clusters(rows_of(X), 1, 6, 0)
+    assert (found.chosen, found.reason) == (1, "one cluster")
+    assert "K = 1 was chosen" in str(found)
+
+
+def test_agreement_is_that_of_the_candidates_alone(three_blobs):
+    """The work that several K share does not change the clusters."""
+    rows = rows_of(three_blobs[0])
+    found, _ = number_of_clusters(rows, 1, 4, 0)
+    assert found.candidates == (2, 3, 4)
+    for k, value in zip(found.candidates, found.agreement, strict=True):
+        clusters = [
+            method(sample_of(rows.x, rows.weight, 0), k, 0) for method in CANDIDATES.values()
+        ]
+        mean = [
+            np.mean([adjusted_rand_score(one, other) for other in clusters if other is not one])
+            for one in clusters
+        ]
+        assert value == pytest.approx(max(mean))
+
+
+def test_prominence_is_the_height_above_the_neighbours():
+    above = _above_neighbours(np.array([0.5, 0.9, 0.7, 0.2]))
+    np.testing.assert_allclose(above, [-0.4, 0.3, 0.15, -0.5])
+    assert _above_neighbours(np.array([0.5])) == [0]
+
+
+def test_separation_is_a_ratio_of_prominences_above_noise():
+    noise = 2 * STANDARD_ERROR
+    found = _separations(np.array([4.0, 2.0, 0.1, 0.0]), range(2, 7))
+    np.testing.assert_allclose(found, [math.log(2), math.log(2 / noise), 0, 0, 0])
+
+
+def test_the_standard_error_is_that_of_log_densities():
+    """The volume that holds k neighbours of uniform rows has this spread."""
+    random = np.random.default_rng(0)
+    volumes = random.gamma(shape=number.NEIGHBOURS, size=(20_000, 2))
+    spread = np.log(volumes[:, 0] / volumes[:, 1]).std()
+    assert pytest.approx(spread, rel=0.1) == STANDARD_ERROR
+
+
+@pytest.mark.parametrize("backend", ["threading", "sequential"])
+def test_jobs_do_not_change_the_result(three_blobs, backend):
+    rows = rows_of(three_blobs[0])
+    expected, _ = number_of_clusters(rows, 1, 4, 0)
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        assert number_of_clusters(rows, 1, 4, 0)[0] == expected
+
+
+def test_bounds(three_blobs):
+    rows = rows_of(three_blobs[0])
+    assert number_of_clusters(rows, 4, 5, 0)[0].chosen in (4, 5)
+    assert number_of_clusters(rows, 1, 2, 0)[0].candidates == (2,)
+    assert number_of_clusters(rows, 5, 5, 0)[0] == Number(5, "classes")
+    assert number_of_clusters(rows, 1, 1, 0)[0] == Number(1, "few rows")
+    few = rows_of(three_blobs[0][:9])
+    assert number_of_clusters(few, 1, 12, 0)[0] == Number(1, "few rows")
+
+
+def test_the_search_goes_as_far_as_there_are_peaks():
+    centres = 10.0 * np.array([(i, j) for i in range(5) for j in range(3)])
+    X, _ = make_blobs(600, centers=centres, random_state=0)
+    found, _ = number_of_clusters(rows_of(X), 1, 40, 0)
+    assert found.chosen == 15
+    assert 15 < found.candidates[-1] < 25
+
+
+def test_large_tables_are_searched_by_a_sample(three_blobs, monkeypatch):
+    monkeypatch.setattr(number, "MAX_ROWS", 90)
+    found, sample = number_of_clusters(rows_of(three_blobs[0]), 1, 4, 0)
+    assert found.chosen == 3
+    assert len(sample.x) == 90
+
+
+def test_a_fit_finds_the_number_and_computes_its_start_once(three_blobs, monkeypatch):
+    X, y = three_blobs
+    calls = Counter()
+
+    def counted(sample, n_components, seed):
+        calls[n_components] += 1
+        return CANDIDATES["peaks"](sample, n_components, seed)
+
+    candidates = {**CANDIDATES, "counted": counted}
+    monkeypatch.setattr(agreement, "CANDIDATES", candidates)
+    monkeypatch.setattr(number, "CANDIDATES", candidates)
+    mixture = FlowMixture("auto", init="auto", **QUICK).fit(X)
+    assert mixture.number_.chosen == mixture.n_components_ == 3
+    assert calls == dict.fromkeys(mixture.number_.candidates, 1)
+    assert adjusted_rand_score(mixture.predict(X), y) > 0.95
+    i = mixture.number_.candidates.index(3)
+    assert mixture.start_.with_others == pytest.approx(mixture.number_.agreement[i])
+
+
+def test_labels_and_clusters_bound_the_number(three_blobs):
+    X, y = three_blobs
+    mixture = FlowMixture("auto", init="kmeans", **QUICK)
+    five = np.array(["a", "b", "c", "d", "e"])[np.where(y == 2, 2 + np.arange(150) % 3, y)]
+    mixture.fit(X, five)
+    assert mixture.classes_.tolist() == ["a", "b", "c", "d", "e"]
+    assert mixture.number_ == Number(5, "classes")
+    mixture.fit(X, np.where(y < 2, y, -1))
+    assert mixture.number_.chosen == 3
+    assert mixture.classes_.tolist() == [0, 1, 2]
+    mixture.fit(X, clusters=np.where(np.arange(150) < 20, y, -1))
+    assert mixture.number_ == Number(3, "clusters")
+    assert mixture.start_.chosen == "clusters"
+    mixture.fit(X, clusters=np.full(150, -1))
+    assert mixture.number_.reason == "agreement"
+    for wrong in (["a"] * 150, np.full(150, 0.5), [0, 1], np.full(150, np.nan)):
+        with pytest.raises(ValueError, match="clusters must give each of 150 rows a cluster"):
+            mixture.fit(X, clusters=wrong)
+
+
+def test_a_number_that_is_given_is_kept():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    mixture = FlowMixture(2, init="kmeans", **QUICK).fit(X)
+    assert mixture.number_ == Number(2)
+    assert str(mixture.number_) == "The number of components was given: 2."
+
+
+def test_files_keep_the_choice(three_blobs, tmp_path):
+    path = tmp_path / "m.vmonf"
+    mixture = FlowMixture("auto", **QUICK).fit(three_blobs[0])
+    mixture.save(path)
+    loaded = FlowMixture.load(path)
+    assert loaded.number_ == mixture.number_
+    assert loaded.n_components == "auto"
+    document, tensors = read_model(path)
+    del document["number"]
+    document["parameters"].pop("max_components")
+    write_model(path, json.loads(json.dumps(document)), dict(tensors))
+    assert FlowMixture.load(path).number_ == Number(3)
+
+
+@pytest.mark.parametrize("reason", ["few rows", "classes", "clusters", "given"])
+def test_every_reason_is_one_sentence(reason):
+    sentence = str(Number(2, reason))
+    assert sentence.endswith(".")
+    assert sentence.count(".") == 1

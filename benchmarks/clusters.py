@@ -155,7 +155,7 @@ def start_alone(X: np.ndarray, k: int, seed: int, *, start: Start) -> np.ndarray
     shift, scale = shift_and_scale(x, weight, [f"x{column}" for column in range(x.shape[1])])
     nowhere = np.full(len(x), -1)
     rows = Rows((x - shift) / scale, weight, nowhere, nowhere)
-    return start.clusters_of(rows, k, seed)[place.reshape(-1)]
+    return start.clusters_of(rows, k, seed).cluster[place.reshape(-1)]
 
 
 def contestants(**options: Any) -> dict[str, Contestant]:

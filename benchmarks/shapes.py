@@ -109,7 +109,15 @@ def arc(centre: tuple[float, float], begin: float, end: float, position: np.ndar
 
 def spiral(sign: float, position: np.ndarray) -> np.ndarray:
     """Return points on a spiral of one and a half turns, uniform along its length."""
-    angle = 3 * np.pi * np.sqrt(position)
+    return _on_spiral(sign, 3 * np.pi * np.sqrt(position))
+
+
+def spiral_apart(sign: float, position: np.ndarray) -> np.ndarray:
+    """Return points on a spiral of one and a quarter turns, which begins a quarter turn out."""
+    return _on_spiral(sign, np.pi * (0.5 + 2.5 * position))
+
+
+def _on_spiral(sign: float, angle: np.ndarray) -> np.ndarray:
     return sign / 3 * np.stack([-np.cos(angle) * angle, np.sin(angle) * angle], axis=1)
 
 
@@ -171,8 +179,11 @@ EIGHT = blobs(
 SHAPES: dict[str, Shape] = {
     "moons": Shape(MOONS, (500, 500)),
     "circles": Shape(TwoCircles(), (512, 512)),
-    "two spirals": Shape(
-        NoisyCurves((partial(spiral, 1.0), partial(spiral, -1.0)), noise_std=0.1), (500, 500)
+    "two spirals, apart": Shape(
+        NoisyCurves((partial(spiral_apart, 1.0), partial(spiral_apart, -1.0)), 0.1), (500, 500)
+    ),
+    "two spirals, meeting": Shape(
+        NoisyCurves((partial(spiral, 1.0), partial(spiral, -1.0)), 0.1), (500, 500)
     ),
     "pinwheel, twist .25": Shape(Pinwheel(rate=0.25), (512,) * 5),
     "pinwheel, twist .4": Shape(Pinwheel(rate=0.4), (512,) * 5),

@@ -89,6 +89,7 @@ def test_runs_and_writes_its_table(script, runs, tmp_path, monkeypatch):
     assert document["commit"]
     assert {"python", "vmonf", "torch"} <= set(document["versions"])
     assert document["machine"].endswith(", 1 threads")
+    assert [fit for fit in document.get("fits", ()) if "failure" in fit] == []
     found = list(numbers(document))
     assert found
     for name, value in found:

@@ -54,8 +54,8 @@ WHAT_TO_GIVE = (
 #: The parameters of each `FlowMixture` that is a contestant. K and the seed are added.
 FLOW_MIXTURES: dict[str, dict[str, Any]] = {
     "FlowMixture": {},
-    "FlowMixture, weights learned": {"weights": "learned"},
-    "FlowMixture, init graph": {"init": "graph"},
+    "FlowMixture, K found": {"n_components": "auto"},
+    "FlowMixture, without flows": {"max_epochs": 0},
 }
 #: Further parameters of each `FlowMixture` in a short run.
 QUICK: dict[str, Any] = {"max_epochs": 1, "training": Training(refine_posterior=False)}
@@ -122,7 +122,7 @@ class ClusterSet:
 
 def flow_mixture(X: np.ndarray, k: int, seed: int, **options: Any) -> np.ndarray:
     """Fit ours, and predict with the posterior network."""
-    return FlowMixture(k, random_state=seed, **options).fit(X).predict(X)
+    return FlowMixture(**{"n_components": k, "random_state": seed, **options}).fit(X).predict(X)
 
 
 def kmeans(X: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -162,7 +162,10 @@ def contestants(**options: Any) -> dict[str, Contestant]:
     """Return all contestants; the options are parameters of every `FlowMixture`."""
     return {
         **{
-            name: Contestant(partial(flow_mixture, **parameters, **options))
+            name: Contestant(
+                partial(flow_mixture, **parameters, **options),
+                finds_k=parameters.get("n_components") == "auto",
+            )
             for name, parameters in FLOW_MIXTURES.items()
         },
         **{

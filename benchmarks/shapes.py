@@ -44,7 +44,6 @@ from vmonf.parameters import ParameterError
 #: The parameters of each `FlowMixture` that is a contestant. K and the seed are added.
 FLOW_MIXTURES: dict[str, dict[str, Any]] = {
     "FlowMixture": {},
-    "FlowMixture, init auto, weights learned": {"init": "auto", "weights": "learned"},
 }
 TRUTH = "true density"
 #: Contestants that need K, beside ours.

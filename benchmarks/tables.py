@@ -51,7 +51,6 @@ from vmonf.experiments.tables import write_between_marks
 #: The parameters of each `FlowMixture` that is a contestant. K and the seed are added.
 FLOW_MIXTURES: dict[str, dict[str, Any]] = {
     "FlowMixture": {},
-    "FlowMixture, init auto, weights learned": {"init": "auto", "weights": "learned"},
 }
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 GAUSSIANS = {kind: f"GaussianMixture, {kind}" for kind in COVARIANCE_TYPES}

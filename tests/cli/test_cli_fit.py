@@ -181,6 +181,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
     assert (tmp_path / "m-2.checkpoint").exists()  # belongs to the second start
     assert FlowMixture.load(output).get_params(deep=False) == {
         "n_components": 2,
+        "max_components": 40,
         "flow": NSF(n_layers=3, hidden=(8, 4), mixing="lu", n_bins=5),
         "base": 2,
         "posterior": PosteriorMLP(hidden=(6,)),

@@ -3,6 +3,7 @@
 # make lowest    the tests once more, on the lowest versions that pyproject.toml allows, in .venv-lowest
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
 # make results   write docs/results.md and the README's table from the results files of `vmonf reproduce`
+# make figures  draw the pictures of docs/clusters.md
 # make quality   measure the defaults' held-out quality; write the results file and the README's tables
 # make shapes    measure clusters, K and density of made-up shapes; write the results file and the page's table
 # make tables    the same of real tables; installs the packages that have them
@@ -11,7 +12,7 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 
-.PHONY: demo test lint types unit lowest bench quality shapes tables results clean
+.PHONY: demo test lint types unit lowest bench quality shapes tables results figures clean
 
 BENCHMARKS := step kernels many_components time_to_quality scoring sampling growth startup
 
@@ -49,6 +50,9 @@ shapes: .venv/.demo-installed
 tables: .venv/.tables-installed
 	$(BIN)/python benchmarks/tables.py --threads 1
 	$(BIN)/python benchmarks/tables.py --write-page
+
+figures: .venv/.demo-installed
+	$(BIN)/python docs/draw_clusters.py
 
 results: .venv/.demo-installed
 	$(BIN)/python docs/write_results.py

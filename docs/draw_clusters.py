@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel, TwoCircles
 from vmonf.flows import GaussianMixtureBase
-from vmonf.metrics import clustering_accuracy
+from vmonf.metrics import clustering_accuracy, match
 from vmonf.plots import plot
 from vmonf.plots.style import INK, OKABE_ITO, figure_style, new_figure, set_title
 
@@ -27,8 +27,8 @@ IMAGES = Path(__file__).parent / "images"
 def made_up() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return rows and labels of four sets in the plane."""
     random = np.random.default_rng(0)
-    sizes = np.repeat([0, 1, 2], [1000, 60, 40])
-    blobs = np.array([[0, 0], [6, 0], [0, 6]])[sizes] + random.normal(size=(1100, 2))
+    sizes = np.repeat([0, 1, 2], [1940, 40, 20])
+    blobs = np.array([[0, 0], [6, 0], [0, 6]])[sizes] + random.normal(size=(2000, 2))
     return {
         "moons": make_moons(600, noise=0.07, random_state=0),
         "circles": TwoCircles(noise_std=0.03).sample(300, random_state=0),
@@ -51,7 +51,10 @@ def draw_shapes() -> Figure:
         }
         for row, (method, clusters) in enumerate(found.items()):
             ax = axes[row, column]
-            colours = np.array(OKABE_ITO)[clusters]
+            counts = np.zeros((k, k))
+            np.add.at(counts, (clusters, y), 1)
+            _, name_of = match(counts)
+            colours = np.array(OKABE_ITO)[name_of[clusters]]
             ax.scatter(*X.T, c=colours, s=4, linewidths=0)
             ax.set(xticks=[], yticks=[], aspect="equal")
             accuracy = clustering_accuracy(y, clusters)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 #: With more features than this, each component is one Gaussian.
 MAX_FEATURES = 32
-#: An atom has at least this many rows for each number of its mean and of its diagonal.
+#: An atom has at least this many rows for each number of its mean and covariance.
 ROWS_PER_PARAMETER = 2
 #: The search ends after this many numbers without a better held-out likelihood.
 PATIENCE = 2
@@ -54,7 +54,8 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
         Largest number to try.
     """
     n_rows, n_features = rows.x.shape
-    if n_features > MAX_FEATURES or n_rows < 4 * ROWS_PER_PARAMETER * n_features:
+    fewest = ROWS_PER_PARAMETER * n_features * (n_features + 3) // 2
+    if n_features > MAX_FEATURES or n_rows < 2 * fewest:
         return 1
     chosen = random.permutation(n_rows)[:MAX_ROWS]
     rows = rows.take(chosen)
@@ -64,7 +65,7 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
     best, since = 1, 0
     highest: Array | None = None
     for number in NUMBERS:
-        if number > most or (number > 1 and n_train < number * ROWS_PER_PARAMETER * 2 * n_features):
+        if number > most or (number > 1 and n_train < number * fewest):
             break
         atom = clusters_within(rows, number, random)
         log_prob = np.empty(len(chosen))

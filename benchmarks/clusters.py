@@ -163,7 +163,7 @@ def contestants(**options: Any) -> dict[str, Contestant]:
     return {
         **{
             name: Contestant(
-                partial(flow_mixture, **parameters, **options),
+                partial(flow_mixture, **{**parameters, **options}),
                 finds_k=parameters.get("n_components") == "auto",
             )
             for name, parameters in FLOW_MIXTURES.items()

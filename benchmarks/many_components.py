@@ -53,6 +53,9 @@ def epochs(n_rows: int, n_epochs: int) -> dict[str, object]:
     ):
         mixture = FlowMixture(
             n_components,
+            base=1,
+            weights="uniform",
+            init="kmeans",
             training=Training(components_per_row=per_row),
             max_epochs=n_epochs,
             random_state=0,
@@ -72,6 +75,9 @@ def quality(n_rows: int, n_test: int, max_epochs: int, seed: int) -> list[dict[s
         began = time.perf_counter()
         mixture = FlowMixture(
             N_ARCS,
+            base=1,
+            weights="uniform",
+            init="kmeans",
             training=Training(components_per_row=per_row),
             max_epochs=max_epochs,
             random_state=seed,

@@ -56,7 +56,13 @@ def rows_of(n_rows: int, n_features: int) -> np.ndarray:
 def fitted(family: str, components: int, features: int) -> FlowMixture:
     """Train for one epoch on few rows, because the time does not depend on the weights' values."""
     mixture = FlowMixture(
-        components, flow=family, max_epochs=1, validation_fraction=0, random_state=0
+        components,
+        flow=family,
+        base=1,
+        init="kmeans",
+        max_epochs=1,
+        validation_fraction=0,
+        random_state=0,
     )
     return mixture.fit(rows_of(4 * components - 1, features))
 

@@ -10,7 +10,7 @@ import pandas
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from sklearn.datasets import load_iris, make_blobs
+from sklearn.datasets import load_iris, make_blobs, make_moons
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture, PosteriorMLP, RealNVP, Training
@@ -19,6 +19,7 @@ from vmonf.flows import FAMILIES, Bijection, Family
 from vmonf.flows.coupling import Coupling
 from vmonf.metrics import clustering_accuracy
 from vmonf.model import build_model
+from vmonf.parameters import ParameterError
 from vmonf.storage import ModelFileError
 from vmonf.training import TrainingError
 
@@ -1008,3 +1009,82 @@ def test_refinement_closes_the_gap_of_the_posterior(monkeypatch):
     monkeypatch.setattr(vmonf.fitting, "refine_posterior", lambda *_: None)
     plain = FlowMixture(3, random_state=0).fit(train).gap(test).mean()
     assert refined < 0.7 * plain
+
+
+# ------------------------------------------------------------------ components of several atoms
+
+
+@pytest.fixture(scope="module")
+def moons():
+    X, y = make_moons(300, noise=0.07, random_state=0)
+    return X, y, FlowMixture(2, max_epochs=2, random_state=0).fit(X)
+
+
+def test_a_gaussian_mixture_that_is_kept_has_clusters_of_any_shape(moons):
+    _, _, mixture = moons
+    fresh, labels = make_moons(2000, noise=0.07, random_state=1)
+    assert mixture.verdict_.kept == "gaussian mixture"
+    for method in ("posterior", "exact"):
+        assert clustering_accuracy(labels, mixture.predict(fresh, method=method)) > 0.98
+    plain = FlowMixture(2, base=1, init="kmeans", max_epochs=0, random_state=0).fit(moons[0])
+    assert mixture.score(fresh) > plain.score(fresh) + 0.5
+
+
+def test_atoms_are_in_the_file(moons, tmp_path):
+    X, _, mixture = moons
+    mixture.save(tmp_path / "model.vmonf")
+    again = FlowMixture.load(tmp_path / "model.vmonf")
+    np.testing.assert_array_equal(again.score_samples(X), mixture.score_samples(X))
+    drawn = [each.sample(50, random_state=3)[0] for each in (mixture, again)]
+    np.testing.assert_array_equal(*drawn)
+    assert again.bic(X) == mixture.bic(X)
+
+
+def test_a_file_without_a_broad_part_has_none(blobs, tmp_path):
+    from vmonf.storage import read_model, write_model
+
+    X, _ = blobs
+    mixture = FlowMixture(3, base=1, random_state=0, **QUICK).fit(X)
+    assert mixture.model_.flows.base.broad_weight == 0
+    mixture.save(tmp_path / "model.vmonf")
+    document, tensors = read_model(tmp_path / "model.vmonf")
+    document.pop("broad_weight")
+    write_model(tmp_path / "old.vmonf", document, tensors)
+    old = FlowMixture.load(tmp_path / "old.vmonf")
+    np.testing.assert_array_equal(old.score_samples(X), mixture.score_samples(X))
+
+
+def test_the_history_follows_the_start(moons):
+    X, _, mixture = moons
+    assert all(0.9 < value <= 1 for value in mixture.history_["start_agreement"])
+    without = FlowMixture(2, init="kmeans", random_state=0, **QUICK).fit(X)
+    assert set(without.history_["start_agreement"]) == {None}
+
+
+def test_a_far_row_costs_tens_of_nats_and_not_hundreds(moons):
+    X, _, mixture = moons
+    plain = FlowMixture(2, base=1, init="kmeans", max_epochs=0, random_state=0).fit(X)
+    far = X.mean(axis=0, keepdims=True) + 30
+    assert mixture.score(far) > -60
+    assert plain.score(far) < -400
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"base": 0}, "base=0 must be"),
+        ({"base": 3, "init": "none"}, "cannot be combined with init='none'"),
+    ],
+)
+def test_a_base_that_cannot_be_is_refused(parameters, message, blobs):
+    with pytest.raises(ParameterError, match=message):
+        FlowMixture(3, **QUICK | parameters).fit(blobs[0])
+
+
+def test_two_labels_a_class_are_as_good_as_none():
+    X, y = make_moons(500, noise=0.07, random_state=3)
+    labels = np.full(len(y), -1)
+    for c in (0, 1):
+        labels[np.flatnonzero(y == c)[:2]] = c
+    mixture = FlowMixture(2, max_epochs=2, random_state=0).fit(X, labels)
+    assert (mixture.predict(X) == y).mean() > 0.98

@@ -46,8 +46,9 @@ class Training(Specification):
         it does not stop early.
     pretrain_epochs : int or "auto"
         Number of epochs on the labelled rows only, before all rows are used. If the start gives
-        each row a cluster, clusters count as labels in these epochs. "auto" is 20 with
-        ``init="graph"``, whose clusters Gaussians cannot represent, and otherwise 0.
+        each row a cluster, clusters count as labels in these epochs. "auto" is 20 for a
+        start whose clusters Gaussians may not represent, such as "auto" or "graph", and otherwise
+        0.
     components_per_row : int, "auto" or None
         Each row of a step is evaluated with at most this many of its likeliest components under
         the posterior, and with one other component drawn at random. This saves time with many

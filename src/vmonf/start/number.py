@@ -55,8 +55,9 @@ NOISE = 2.0
 #: A prominence of this many standard errors is a valley that chance does not make, although it is
 #: the largest of many.
 VALLEY = 4.0
-#: Without such a valley, one cluster is chosen if no other K has a higher score than this.
-SCORE_OF_ONE = 1.0
+#: Without such a valley, one cluster is chosen if no other K has a higher score than this. Rows of
+#: one Gaussian, a uniform distribution, a curved Gaussian or Student's t seldom have more than 0.77.
+SCORE_OF_ONE = 0.8
 
 #: Why a number was chosen.
 Reason = Literal["agreement", "one cluster", "few rows", "classes", "clusters", "given"]
@@ -83,7 +84,7 @@ class Number:
         Mean adjusted Rand index of the start that agrees most with the others.
     prominence : tuple of float
         The agreement minus the mean of the agreements at K - 1 and K + 1, or minus the one of
-        these that there is.
+        these that there is. It is shown, and not part of the score.
     separation : tuple of float
         How clearly K peaks of the density stand out: the logarithm of the ratio of the smallest
         prominence of K - 1 peaks (all but the highest) to the next smaller one. Prominences below
@@ -106,9 +107,8 @@ class Number:
 
     @property
     def score(self) -> tuple[float, ...]:
-        """The sum of agreement, prominence and separation of each candidate."""
-        parts = zip(self.agreement, self.prominence, self.separation, strict=True)
-        return tuple(map(sum, parts))
+        """The sum of agreement and separation of each candidate."""
+        return tuple(map(sum, zip(self.agreement, self.separation, strict=True)))
 
     def __str__(self) -> str:
         """The choice in one sentence."""
@@ -142,9 +142,9 @@ def number_of_clusters(
     """Choose the number of clusters by the agreement of several starts.
 
     For each K the candidates of ``init="auto"`` cluster the rows. The score of K is the sum of
-    three numbers, which `Number` describes: the agreement, its prominence among the neighbouring K,
-    and the separation of K peaks of the density. K is that of the highest score; it is 1 if this
-    score is at most 1.
+    their agreement and of the separation of K peaks of the density, which `Number` describes. K is
+    that of the highest score. It is 1 if this score is at most 0.8 and no valley of the density is
+    deeper than four standard errors.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
@@ -172,8 +172,7 @@ def number_of_clusters(
     -----
     Agreement: that of `vmonf.start.agreement`. Prominence of peaks: Chazal, Guibas, Oudot &
     Skraba, "Persistence-based clustering in Riemannian manifolds" (2011), section 2, who choose
-    the number of clusters by a gap in the prominences. The sum is ours. Rows of one Gaussian, a
-    uniform distribution, a curved Gaussian or Student's t have scores below 1.
+    the number of clusters by a gap in the prominences. The sum is ours.
     """
     chosen = drawn(rows.component, MAX_ROWS, np.random.default_rng(seed))
     sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)

@@ -56,7 +56,7 @@ NOISE = 2.0
 #: the largest of many.
 VALLEY = 4.0
 #: Without such a valley, one cluster is chosen if no other K has a higher score than this. Rows of
-#: one Gaussian, a uniform distribution, a curved Gaussian or Student's t seldom have more than 0.77.
+#: one Gaussian, a uniform distribution, a curved Gaussian or Student's t seldom have more.
 SCORE_OF_ONE = 0.8
 
 #: Why a number was chosen.

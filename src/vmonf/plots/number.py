@@ -34,9 +34,9 @@ def plot_number(mixture: FlowMixture) -> Figure:
     """Draw the agreement of the starts against K, and the score from which K was chosen.
 
     Above is the agreement at each K; a vertical line is its prominence, from the mean of the
-    neighbouring K up or down to it. Below is the score: the agreement plus the separation of K
-    peaks of the density. The K that was chosen is marked in both. If no score is
-    above the dashed line, and no valley of the density is deep, K is 1.
+    neighbouring K up or down to it. Below is the score: the agreement with half its prominence,
+    and the separation of K peaks of the density. The K that was chosen is marked in both. If no
+    score is above the dashed line, and no valley of the density is deep, K is 1.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _draw_agreement(axes: Axes, number: Number) -> None:
 
 def _draw_score(axes: Axes, number: Number) -> None:
     k = np.array(number.candidates)
-    first = np.array(number.agreement)
+    first = np.array(number.agreement) + np.array(number.prominence) / 2
     # The score is the sum, so that a bar of separation begins where the one below it ends.
     axes.bar(k, first, 0.6, color=_AGREEMENT, zorder=2)
     axes.bar(k, number.separation, 0.6, bottom=first, color=_SEPARATION, zorder=2)
@@ -108,7 +108,7 @@ def _draw_score(axes: Axes, number: Number) -> None:
         axes,
         [
             Patch(facecolor=_SEPARATION, label="separation of peaks"),
-            Patch(facecolor=_AGREEMENT, label="mean agreement"),
+            Patch(facecolor=_AGREEMENT, label="agreement and half\nits prominence"),
             Line2D(
                 [], [], color=INK, linewidth=1.1, linestyle="--", label="K = 1 if none is above"
             ),

@@ -57,7 +57,7 @@ NOISE = 2.0
 VALLEY = 4.0
 #: Without such a valley, one cluster is chosen if no other K has a higher score than this. Rows of
 #: one Gaussian, a uniform distribution, a curved Gaussian or Student's t seldom have more.
-SCORE_OF_ONE = 0.8
+SCORE_OF_ONE = 0.85
 
 #: Why a number was chosen.
 Reason = Literal["agreement", "one cluster", "few rows", "classes", "clusters", "given"]
@@ -84,7 +84,7 @@ class Number:
         Mean adjusted Rand index of the start that agrees most with the others.
     prominence : tuple of float
         The agreement minus the mean of the agreements at K - 1 and K + 1, or minus the one of
-        these that there is. It is shown, and not part of the score.
+        these that there is.
     separation : tuple of float
         How clearly K peaks of the density stand out: the logarithm of the ratio of the smallest
         prominence of K - 1 peaks (all but the highest) to the next smaller one. Prominences below
@@ -107,8 +107,9 @@ class Number:
 
     @property
     def score(self) -> tuple[float, ...]:
-        """The sum of agreement and separation of each candidate."""
-        return tuple(map(sum, zip(self.agreement, self.separation, strict=True)))
+        """The sum of agreement, half its prominence, and separation of each candidate."""
+        parts = zip(self.agreement, self.prominence, self.separation, strict=True)
+        return tuple(agreement + above / 2 + apart for agreement, above, apart in parts)
 
     def __str__(self) -> str:
         """The choice in one sentence."""
@@ -142,9 +143,9 @@ def number_of_clusters(
     """Choose the number of clusters by the agreement of several starts.
 
     For each K the candidates of ``init="auto"`` cluster the rows. The score of K is the sum of
-    their agreement and of the separation of K peaks of the density, which `Number` describes. K is
-    that of the highest score. It is 1 if this score is at most 0.8 and no valley of the density is
-    deeper than four standard errors.
+    their agreement, half its prominence, and the separation of K peaks of the density, which
+    `Number` describes. K is that of the highest score. It is 1 if this score is at most 0.85 and no
+    valley of the density is deeper than four standard errors.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.

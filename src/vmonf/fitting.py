@@ -169,8 +169,7 @@ def find_number(
     ValueError
         If a column is constant.
     """
-    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
-    standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
+    standardised, _, _ = _standardised(rows, column_names)
     return number_of_clusters(standardised, at_least, at_most, seed)
 
 
@@ -199,10 +198,9 @@ def prepare(
     ValueError
         If a column is constant.
     """
-    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
+    standardised, shift, scale = _standardised(rows, column_names)
     warn_of_repeated_values(rows.x, list(column_names))
     train, held_out = _split(rows, settings, np.random.default_rng(seed))
-    standardised = dataclasses.replace(rows, x=(rows.x - shift) / scale)
     start = settings.start
     if start is not None and settings.init == "auto":  # the sample may hold its clusters
         start = dataclasses.replace(start, cluster=partial(agreeing_clusters, sample=sample))
@@ -213,14 +211,12 @@ def prepare(
     elif start is not None and start.once:
         found = start.clusters_of(standardised, settings.n_components, seed)
         chosen = found.agreement or chosen
-        cluster, *more = (
-            largest_to_largest(each, rows.weight, settings.weights)
-            if settings.weights is not None and not rows.labelled.any()
-            else each
-            for each in (found.cluster, *(each for _, each in found.others))
-        )
-        names = [name for name, _ in found.others]
-        others = tuple(zip(names, more, strict=True))
+        names, more = [name for name, _ in found.others], [each for _, each in found.others]
+        clusters = [found.cluster, *more]
+        weights = settings.weights
+        if weights is not None and not rows.labelled.any():
+            clusters = [largest_to_largest(each, rows.weight, weights) for each in clusters]
+        cluster, others = clusters[0], tuple(zip(names, clusters[1:], strict=True))
         rows = dataclasses.replace(rows, cluster=cluster)
         standardised = dataclasses.replace(standardised, cluster=cluster)
     if settings.needs_spacing:
@@ -308,6 +304,12 @@ def fit_once(
         if settings.training.refine_posterior:
             refine_posterior(model, prepared.tensors, generator)
     return Fit(model, result, verdict, mixture.shrinkage, log_prob, prepared.start)
+
+
+def _standardised(rows: ArrayRows, column_names: Sequence[str]) -> tuple[ArrayRows, Array, Array]:
+    """The rows in standardised units, and the shift and the scale of each column: both (D,)."""
+    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
+    return dataclasses.replace(rows, x=(rows.x - shift) / scale), shift, scale
 
 
 def _split(

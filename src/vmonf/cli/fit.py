@@ -147,7 +147,7 @@ def fit(
     parameters: dict[str, Any] = {
         "n_components": _value(components),
         "flow": flow,
-        "base": base if base.isalpha() else _value(base),
+        "base": _value(base),
         "weights": weights if weights.isalpha() else _value(weights),
         "init": init,
         "n_init": restarts,

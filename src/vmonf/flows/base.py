@@ -157,9 +157,9 @@ class GaussianMixtureBase(Base):
         self.mean.copy_(means)
         # |W (z - mean)|^2 is the Mahalanobis distance, for the inverse W of the upper triangular
         # factor of the covariance.
-        lower = torch.linalg.cholesky(covariances.flip(-1, -2)).flip(-1, -2)
+        upper = torch.linalg.cholesky(covariances.flip(-1, -2)).flip(-1, -2)
         identity = torch.eye(self.n_features, dtype=covariances.dtype).expand_as(covariances)
-        self.factor.copy_(torch.linalg.solve_triangular(lower, identity, upper=True))
+        self.factor.copy_(torch.linalg.solve_triangular(upper, identity, upper=True))
         for parameter in (self.shift, self.log_diagonal, self.upper):
             parameter.zero_()
 

@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 
 from vmonf.judge import compare
 from vmonf.rows import Rows
-from vmonf.start.gaussian_mixture import ExpectationMaximisation, GaussianStart, Shrinkage
+from vmonf.start.gaussian_mixture import Shrinkage, mixture_from_clusters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +62,7 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
     n_folds = 5 if len(chosen) <= 600 else 3
     fold_of = np.arange(len(chosen)) % n_folds
     n_train = len(chosen) * (n_folds - 1) // n_folds
+    shrinkage = Shrinkage(1.0, 0.1)
     best, since = 1, 0
     highest: Array | None = None
     for number in NUMBERS:
@@ -71,7 +72,9 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
         log_prob = np.empty(len(chosen))
         for fold in range(n_folds):
             train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-            mixture = mixture_of(rows.take(train), atom[train], number)
+            mixture = mixture_from_clusters(
+                rows.x[train], rows.weight[train], atom[train], number, shrinkage, TOLERANCE
+            )
             log_prob[test] = mixture.log_prob(rows.x[test])
         if highest is None or is_better(log_prob, highest, rows.weight):
             best, highest, since = number, log_prob, 0
@@ -84,8 +87,7 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
 
 def is_better(log_prob: Array, reference: Array, weight: Array) -> bool:
     """Whether a density with more atoms has a higher held-out likelihood by more than chance."""
-    gain, error = compare(log_prob, reference, weight)
-    return gain > STANDARD_ERRORS * error
+    return compare(log_prob, reference, weight).exceeds_chance(STANDARD_ERRORS)
 
 
 def clusters_within(rows: ArrayRows, number: int, random: np.random.Generator) -> IntArray:
@@ -96,14 +98,3 @@ def clusters_within(rows: ArrayRows, number: int, random: np.random.Generator) -
     kmeans = KMeans(number, n_init=1, random_state=seed)
     found: IntArray = kmeans.fit(rows.x, sample_weight=rows.weight).labels_.astype(np.int64)
     return found
-
-
-def mixture_of(rows: ArrayRows, atom: IntArray, number: int) -> GaussianStart:
-    """A mixture of this number of Gaussians, fitted from the first clusters of the rows."""
-    weight = np.zeros((number, rows.n_rows))
-    weight[atom, np.arange(rows.n_rows)] = rows.weight
-    one = np.zeros(number, dtype=np.int64)
-    shrinkage = Shrinkage(1.0, 0.1)
-    nowhere = np.full(rows.n_rows, -1)
-    alone = Rows(rows.x, rows.weight, nowhere, nowhere)
-    return ExpectationMaximisation(one, shrinkage, tolerance=TOLERANCE).run(alone, weight)

@@ -240,3 +240,41 @@ def expect(rows: ArrayRows, mixture: GaussianStart, evidence: float = 0.0) -> tu
     log_prob, weight = normalise(joint, rows.weight)
     weight[:, labelled] = np.where(own, of_labelled, 0.0)
     return log_prob, weight
+
+
+def first_weight(cluster: IntArray, weight: Array, n_gaussians: int) -> Array:
+    """Weight of each row in the Gaussian of its cluster (A, n): zero where the cluster is -1."""
+    used = np.flatnonzero(cluster >= 0)
+    first = np.zeros((n_gaussians, len(cluster)))
+    first[cluster[used], used] = weight[used]
+    return first
+
+
+def mixture_from_clusters(
+    x: Array,
+    weight: Array,
+    cluster: IntArray,
+    n_gaussians: int,
+    shrinkage: Shrinkage,
+    tolerance: float,
+) -> GaussianStart:
+    """A mixture of Gaussians, fitted to rows without labels from their first clusters.
+
+    Parameters
+    ----------
+    x : array of shape (n, D)
+        Rows in standardised units.
+    weight : array of shape (n,)
+    cluster : int array of shape (n,)
+        0 to A - 1.
+    n_gaussians : int
+        A.
+    shrinkage : Shrinkage
+    tolerance : float
+        See `ExpectationMaximisation`.
+    """
+    nowhere = np.full(len(x), -1)
+    maximisation = ExpectationMaximisation(np.arange(n_gaussians), shrinkage, tolerance=tolerance)
+    return maximisation.run(
+        Rows(x, weight, nowhere, nowhere), first_weight(cluster, weight, n_gaussians)
+    )

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from vmonf.rows import Rows
 from vmonf.start.centres import kmeans, random_rows
-from vmonf.start.gaussian_mixture import ExpectationMaximisation, GaussianStart, Shrinkage
+from vmonf.start.gaussian_mixture import GaussianStart, Shrinkage, mixture_from_clusters
 from vmonf.start.gaussians import normalise
 from vmonf.start.sample import Sample
 
@@ -97,13 +97,12 @@ def mixture_of(sample: Sample, n_components: int, first: FirstClusters, seed: in
     n, n_features = sample.x.shape
     nowhere = np.full(n, -1)
     rows = Rows(sample.x, sample.weight, nowhere, nowhere)
-    weight = np.zeros((n_components, n))
-    weight[first(rows, n_components, seed), np.arange(n)] = sample.weight
     # As many rows as features: enough that no covariance is singular.
     shrinkage = Shrinkage(float(n_features), 0.1)
+    cluster = first(rows, n_components, seed)
     with threadpool_limits(1 if n_features <= 64 else None):
-        return ExpectationMaximisation(np.arange(n_components), shrinkage, tolerance=TOLERANCE).run(
-            rows, weight
+        return mixture_from_clusters(
+            sample.x, sample.weight, cluster, n_components, shrinkage, TOLERANCE
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, TypeVarTuple
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 #: Largest number of rows of a sample.
@@ -53,9 +53,8 @@ class Sample:
 
     def once(
         self,
-        function: Callable[Concatenate[Sample, P], T],
-        *arguments: P.args,
-        **keywords: P.kwargs,
+        function: Callable[[Sample, *Ts], T],
+        *arguments: *Ts,
     ) -> T:
         """The result of ``function(self, *arguments)``, computed at the first call and kept.
 
@@ -68,12 +67,10 @@ class Sample:
             A function of a module, so that the sample can be pickled.
         *arguments
             Hashable.
-        **keywords
-            Not used.
         """
         key = (function, *arguments)
         if key not in self._results:
-            self._results[key] = function(self, *arguments, **keywords)
+            self._results[key] = function(self, *arguments)
         result: T = self._results[key]
         return result
 

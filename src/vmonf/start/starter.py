@@ -19,6 +19,7 @@ from vmonf.start.gaussian_mixture import (
     GaussianStart,
     Shrinkage,
     expect,
+    first_weight,
 )
 from vmonf.start.starts import Start, largest_to_largest
 
@@ -247,10 +248,7 @@ class GaussianStarter:
             beside = nearest(rows.x, self._centres_beside(rows, cluster, random))
             cluster = np.where(known, cluster, beside)
         # Otherwise the known rows determine all components, and the other rows are not used.
-        used = np.flatnonzero(cluster >= 0)
-        first = np.zeros((self.n_components, len(cluster)))
-        first[cluster[used], used] = rows.weight[used]
-        return first
+        return first_weight(cluster, rows.weight, self.n_components)
 
     def _cluster(self, rows: ArrayRows, random: np.random.Generator) -> IntArray:
         seed = int(random.integers(np.iinfo(np.int32).max))

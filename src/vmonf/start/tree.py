@@ -49,11 +49,11 @@ def tree_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
 def _all_merges(sample: Sample) -> tuple[Links, IntArray]:
     """The minimum spanning tree, and its edges in the order of the merges: shape (n - 1,)."""
     tree = sample.links.spanning_tree(np.argsort(sample.links.length, kind="stable"))
-    return tree, np.array(_merges(tree, len(sample.x), 1))
+    return tree, np.array(_merges(tree, len(sample.x)))
 
 
-def _merges(tree: Links, n: int, n_components: int) -> list[int]:
-    """The edges of the tree along which clusters are merged until K remain."""
+def _merges(tree: Links, n: int) -> list[int]:
+    """The edges of the tree, in the order in which clusters are merged along them."""
     ends = list(zip(tree.first.tolist(), tree.second.tolist(), strict=True))
     # Edges of each cluster. Edges are in order of length, so that an index is also a priority.
     around: list[list[int]] = [[] for _ in range(n)]
@@ -67,7 +67,7 @@ def _merges(tree: Links, n: int, n_components: int) -> list[int]:
     taken = [False] * len(ends)
     shortest = 0
     merged = []
-    for n_clusters in range(n, n_components, -1):
+    for n_clusters in range(n, 1, -1):
         if _gini(sizes, n_clusters, n) > LARGEST_GINI:
             while (
                 size[by_size[0][1]] != by_size[0][0]

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from vmonf.metrics import (
@@ -10,6 +10,7 @@ from vmonf.metrics import (
     clustering_accuracy,
     clustering_scores,
     contingency_table,
+    information,
     match,
 )
 
@@ -80,3 +81,17 @@ def test_unequal_lengths_and_no_rows_are_refused():
         contingency_table([0, 1], [0])
     with pytest.raises(ValueError, match="no rows to compare"):
         contingency_table([], [])
+
+
+def test_information_is_that_of_scikit_learn_and_zero_for_equal_clusterings():
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 3, 200), random.integers(0, 4, 200)
+    second = np.where(random.random(200) < 0.6, first, second)
+    weight = np.ones(200)
+    mutual, variation = information(first, second, weight)
+    assert mutual == pytest.approx(mutual_info_score(first, second))
+    of_first, of_second = (mutual_info_score(each, each) for each in (first, second))
+    assert variation == pytest.approx(of_first + of_second - 2 * mutual)
+    assert information(first, 2 - first, weight)[1] == pytest.approx(0, abs=1e-12)
+    doubled = information(np.tile(first, 2), np.tile(second, 2), np.ones(400))
+    assert information(first, second, 2 * weight) == pytest.approx(doubled)

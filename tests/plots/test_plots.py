@@ -174,8 +174,7 @@ def test_the_choice_of_the_number(n_classes):
     assert title(figure).replace("\n", " ") == str(mixture.number_)
     above, below = figure.axes
     np.testing.assert_allclose(above.lines[0].get_ydata(), mixture.number_.agreement)
-    tops = [bar.get_y() + bar.get_height() for bar in below.patches[5:10]]
-    np.testing.assert_allclose(tops, mixture.number_.score)
+    np.testing.assert_allclose(below.lines[0].get_ydata(), mixture.number_.information)
 
 
 def test_a_number_that_was_given(plane):

@@ -1,5 +1,7 @@
 """Tests of the start that agrees most with others."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.datasets import make_blobs, make_moons
@@ -9,6 +11,8 @@ from vmonf import FlowMixture, PosteriorMLP, Training
 from vmonf.rows import Rows
 from vmonf.start import Agreement, agreement
 from vmonf.start.agreement import CANDIDATES, SPREAD, adjusted_rand_index, agreeing_clusters
+from vmonf.start.sample import sample_of
+from vmonf.start.starts import agreement_with_others
 
 QUICK = {
     "max_epochs": 0,
@@ -31,18 +35,29 @@ def some_labels(y, n_labels):
     return component
 
 
+NUMBERED = np.arange(40.0)[:, None] * [1.0, 0.0]  # rows whose first feature is their number
+
+
 @pytest.fixture
 def candidates(monkeypatch):
-    """Replace the candidates by ones that return given clusters."""
+    """Replace the candidates by ones that return given clusters of `NUMBERED`, or parts of it."""
 
     def replace(**clusters):
-        fixed = {
-            name: lambda sample, n_components, seed, cluster=cluster: np.array(cluster)
-            for name, cluster in clusters.items()
-        }
+        def of(cluster):
+            def found(sample, n_components, seed):
+                return np.array(cluster)[np.round(sample.x[:, 0]).astype(int)]
+
+            return found
+
+        fixed = {name: of(cluster) for name, cluster in clusters.items()}
         monkeypatch.setattr(agreement, "CANDIDATES", fixed)
 
     return replace
+
+
+def numbered(component=None):
+    nowhere = np.full(40, -1)
+    return Rows(NUMBERED, np.ones(40), nowhere if component is None else component, nowhere)
 
 
 def test_the_index_is_scikit_learns():
@@ -63,20 +78,51 @@ def test_rows_of_no_weight_do_not_count():
 def test_the_majority_is_taken(candidates):
     right = np.repeat([0, 1], 20)
     candidates(odd=np.tile([0, 1], 20), one=right, two=np.append(right[:-1], 0), three=1 - right)
-    found = agreeing_clusters(rows_of(np.random.default_rng(0).normal(size=(40, 2))), 2, 0)
+    found = agreeing_clusters(numbered(), 2, 0)
     assert found.agreement.chosen == "one"
     assert found.agreement.names == ("odd", "one", "two", "three")
     assert found.agreement.table[1][3] == pytest.approx(1)
     table = np.array(found.agreement.table)
     np.testing.assert_allclose(table, table.T)
-    assert found.agreement.with_others == pytest.approx((table[1].sum() - 1) / 3)
+    # With the two others that it agrees with most.
+    assert found.agreement.with_others == pytest.approx((table[1, 2] + table[1, 3]) / 2)
     np.testing.assert_array_equal(found.cluster, right)
+
+
+def test_the_table_compares_different_parts_of_the_rows():
+    rows = rows_of(make_moons(80, noise=0.06, random_state=0)[0])
+    sample = sample_of(rows.x, rows.weight, 0)
+    found = agreement.found_in_parts(sample, 3, 0)
+    assert [len(each.index) for each in found] == [80, 56, 56]
+    table = agreement.between_parts(found, adjusted_rand_index, rows.weight)
+    expected = np.zeros((5, 5))
+    for i, j in itertools.product(range(5), repeat=2):
+        pairs = []
+        for one, other in itertools.permutations(found, 2):
+            common = [row for row in one.index if row in other.index]
+            first = dict(zip(one.index, one.clusters[i], strict=True))
+            second = dict(zip(other.index, other.clusters[j], strict=True))
+            pairs.append(
+                adjusted_rand_score([first[r] for r in common], [second[r] for r in common])
+            )
+        expected[i, j] = np.mean(pairs)
+    np.testing.assert_allclose(table, expected)
+
+
+def test_gaussian_mixtures_are_one_kind():
+    names = ("gaussian", "merged", "graph", "peaks")
+    table = np.array(
+        [[1.0, 1.0, 0.2, 0.1], [1.0, 1.0, 0.4, 0.3], [0.2, 0.4, 1.0, 0.9], [0.1, 0.3, 0.9, 1.0]]
+    )
+    expected = [0.15, 0.35, (0.3 + 0.9) / 2, (0.2 + 0.9) / 2]
+    np.testing.assert_allclose(agreement_with_others(table, names), expected)
+    assert np.isnan(agreement_with_others(table[:2, :2], names[:2])).all()
 
 
 def test_a_majority_that_contradicts_the_labels_is_not_taken(candidates):
     right, wrong = np.repeat([0, 1], 20), np.tile([0, 1], 20)
     candidates(one=wrong, two=wrong, three=wrong, four=right)
-    rows = rows_of(np.random.default_rng(0).normal(size=(40, 2)), some_labels(right, 3))
+    rows = numbered(some_labels(right, 3))
     assert agreeing_clusters(rows, 2, 0).agreement.chosen == "four"
 
 
@@ -85,9 +131,7 @@ def test_labels_win_on_their_rows(candidates):
     candidates(one=right, two=right)
     component = some_labels(right, 5)
     component[0] = 1
-    found = agreeing_clusters(
-        rows_of(np.random.default_rng(0).normal(size=(40, 2)), component), 2, 0
-    )
+    found = agreeing_clusters(numbered(component), 2, 0)
     np.testing.assert_array_equal(found.cluster, np.append(1, right[1:]))
 
 

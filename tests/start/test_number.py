@@ -11,16 +11,16 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score
 
 from vmonf import FlowMixture, PosteriorMLP, Training
+from vmonf.metrics import adjusted_rand_index
 from vmonf.rows import Rows
 from vmonf.start import Number, agreement, number
-from vmonf.start.agreement import CANDIDATES
+from vmonf.start.agreement import CANDIDATES, between_parts, found_in_parts
 from vmonf.start.number import (
     STANDARD_ERROR,
-    _above_neighbours,
-    _separations,
     number_of_clusters,
 )
 from vmonf.start.sample import sample_of
+from vmonf.start.starts import agreement_with_others
 from vmonf.storage import read_model, write_model
 
 QUICK = {
@@ -64,27 +64,19 @@ def test_agreement_is_that_of_the_candidates_alone(three_blobs):
     rows = rows_of(three_blobs[0])
     found, _ = number_of_clusters(rows, 1, 4, 0)
     assert found.candidates == (2, 3, 4)
-    for k, value in zip(found.candidates, found.agreement, strict=True):
-        clusters = [
-            method(sample_of(rows.x, rows.weight, 0), k, 0) for method in CANDIDATES.values()
-        ]
-        mean = [
-            np.mean([adjusted_rand_score(one, other) for other in clusters if other is not one])
-            for one in clusters
-        ]
-        assert value == pytest.approx(max(mean))
+    for i, k in enumerate(found.candidates):
+        fresh = found_in_parts(sample_of(rows.x, rows.weight, 0), k, 0)
+        table = between_parts(fresh, adjusted_rand_index, rows.weight)
+        with_others = agreement_with_others(table, tuple(CANDIDATES))
+        assert found.agreement[i] == pytest.approx(with_others.max())
 
 
-def test_prominence_is_the_height_above_the_neighbours():
-    above = _above_neighbours(np.array([0.5, 0.9, 0.7, 0.2]))
-    np.testing.assert_allclose(above, [-0.4, 0.3, 0.15, -0.5])
-    assert _above_neighbours(np.array([0.5])) == [0]
-
-
-def test_separation_is_a_ratio_of_prominences_above_noise():
-    noise = 2 * STANDARD_ERROR
-    found = _separations(np.array([4.0, 2.0, 0.1, 0.0]), range(2, 7))
-    np.testing.assert_allclose(found, [math.log(2), math.log(2 / noise), 0, 0, 0])
+def test_clusters_that_all_methods_find_share_their_entropy(three_blobs):
+    found, _ = number_of_clusters(rows_of(three_blobs[0]), 1, 4, 0)
+    assert found.information[1] == pytest.approx(math.log(3), abs=0.01)
+    assert found.best_candidate == found.chosen == 3
+    # Each method divides one of the three blobs, and another one in other rows.
+    assert found.information[2] < found.information[1] - 0.3
 
 
 def test_the_standard_error_is_that_of_log_densities():
@@ -141,7 +133,8 @@ def test_a_fit_finds_the_number_and_computes_its_start_once(three_blobs, monkeyp
     monkeypatch.setattr(number, "CANDIDATES", candidates)
     mixture = FlowMixture("auto", init="auto", **QUICK).fit(X)
     assert mixture.number_.chosen == mixture.n_components_ == 3
-    assert calls == dict.fromkeys(mixture.number_.candidates, 1)
+    # Once for all rows, and once for each of the two parts of them.
+    assert calls == dict.fromkeys(mixture.number_.candidates, 3)
     assert adjusted_rand_score(mixture.predict(X), y) > 0.95
     i = mixture.number_.candidates.index(3)
     assert mixture.start_.with_others == pytest.approx(mixture.number_.agreement[i])

@@ -88,8 +88,7 @@ def _of_number(number: Number) -> dict[str, Any]:
     for i, k in enumerate(number.candidates):
         shown[f"with_{k}_components"] = {
             "agreement": number.agreement[i],
-            "prominence": number.prominence[i],
-            "separation": number.separation[i],
+            "information": number.information[i],
         }
     return shown
 

@@ -1,4 +1,4 @@
-"""How the number of components was chosen: agreement and score of each K."""
+"""How the number of components was chosen: agreement and shared information at each K."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vmonf.plots.style import (
@@ -18,7 +17,7 @@ from vmonf.plots.style import (
     new_figure,
     set_title,
 )
-from vmonf.start.number import SCORE_OF_ONE
+from vmonf.start.number import LEAST_AGREEMENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,16 +26,19 @@ if TYPE_CHECKING:
     from vmonf.estimator import FlowMixture
     from vmonf.start import Number
 
-_AGREEMENT, _SEPARATION = OKABE_ITO[0], OKABE_ITO[1]
+#: Lower values are cut off: they can be far below zero, and say no more.
+LOWEST = -2.0
+_AGREEMENT, _INFORMATION = OKABE_ITO[0], OKABE_ITO[1]
 
 
 def plot_number(mixture: FlowMixture) -> Figure:
-    """Draw the agreement of the starts against K, and the score from which K was chosen.
+    """Draw the agreement of the starts against K, and the information from which K was chosen.
 
-    Above is the agreement at each K; a vertical line is its prominence, from the mean of the
-    neighbouring K up or down to it. Below is the score: the agreement with half its prominence,
-    and the separation of K peaks of the density. The K that was chosen is marked in both. If no
-    score is above the dashed line, and no valley of the density is deep, K is 1.
+    Above is the agreement at each K. Below is the information that the clusters of the starts
+    share, less a penalty for what they do not share, beside log K, which K clusters of one size
+    that all starts find would have. Very low values are cut off. The K that was chosen is marked in
+    both. If the best has an agreement below the dashed line, and no valley of the density is deep,
+    K is 1.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ def _draw(number: Number) -> Figure:
     figure = new_figure(8.6, 5.6)
     above, below = figure.subplots(2, 1, sharex=True)
     _draw_agreement(above, number)
-    _draw_score(below, number)
+    _draw_information(below, number)
     for axes in (above, below):
         if number.chosen > 1:
             axes.axvspan(number.chosen - 0.45, number.chosen + 0.45, color=FAINT, alpha=0.22, lw=0)
@@ -80,37 +82,40 @@ def _draw(number: Number) -> Figure:
 def _draw_agreement(axes: Axes, number: Number) -> None:
     k, agreement = np.array(number.candidates), np.array(number.agreement)
     axes.plot(k, agreement, color=_AGREEMENT, marker="o", markersize=4.5, linewidth=1.3, zorder=3)
-    axes.vlines(k, agreement - number.prominence, agreement, color=INK, linewidth=2.2, zorder=2)
     axes.set_ylabel("adjusted Rand index")
     axes.set_title("Agreement of the starts")
+    axes.axhline(LEAST_AGREEMENT, color=INK, linewidth=1.1, linestyle="--", zorder=1)
     entries = [
         Line2D([], [], color=_AGREEMENT, marker="o", markersize=4.5, label="mean agreement"),
-        Line2D(
-            [], [], color=INK, linewidth=2.2, label="prominence: from the\nmean of the neighbours"
-        ),
+        Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label="below it K may be 1"),
     ]
     if number.chosen > 1:
         entries.append(Line2D([], [], color=FAINT, alpha=0.35, linewidth=8, label="K as chosen"))
     legend_beside(axes, entries)
 
 
-def _draw_score(axes: Axes, number: Number) -> None:
-    k = np.array(number.candidates)
-    first = np.array(number.agreement) + np.array(number.prominence) / 2
-    # The score is the sum, so that a bar of separation begins where the one below it ends.
-    axes.bar(k, first, 0.6, color=_AGREEMENT, zorder=2)
-    axes.bar(k, number.separation, 0.6, bottom=first, color=_SEPARATION, zorder=2)
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.axhline(SCORE_OF_ONE, color=INK, linewidth=1.1, linestyle="--", zorder=3)
-    axes.set_ylabel("score")
-    axes.set_title("Score of each K")
+def _draw_information(axes: Axes, number: Number) -> None:
+    k, information = np.array(number.candidates), np.array(number.information)
+    axes.plot(
+        k, information, color=_INFORMATION, marker="o", markersize=4.5, linewidth=1.3, zorder=3
+    )
+    axes.plot(k, np.log(k), color=FAINT, linewidth=1.3, zorder=2)
+    axes.axhline(0, color=INK, linewidth=0.8, zorder=1)
+    lowest = max(information.min() - 0.3, min(LOWEST, information.max() - 1.0))
+    axes.set_ylim(lowest, np.log(k).max() + 0.3)
+    axes.set_ylabel("nats")
+    axes.set_title("Information that the starts share, less penalty")
     legend_beside(
         axes,
         [
-            Patch(facecolor=_SEPARATION, label="separation of peaks"),
-            Patch(facecolor=_AGREEMENT, label="agreement and half\nits prominence"),
             Line2D(
-                [], [], color=INK, linewidth=1.1, linestyle="--", label="K = 1 if none is above"
+                [],
+                [],
+                color=_INFORMATION,
+                marker="o",
+                markersize=4.5,
+                label="information,\nless penalty",
             ),
+            Line2D([], [], color=FAINT, linewidth=1.3, label="log K"),
         ],
     )

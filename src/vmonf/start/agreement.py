@@ -1,13 +1,17 @@
 """The start that agrees most with other starts.
 
 No method finds every kind of cluster, and the likelihood does not tell which clusters are right.
-But methods that fail do so in different ways, and those that find the clusters agree. So several
-unlike methods cluster the rows, and the one that agrees most with the others is taken.
+But methods that fail do so in different ways, and those that find the clusters agree, also if they
+see different rows. So several unlike methods cluster the rows and random parts of them, and the one
+that agrees most with others is taken.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +27,16 @@ from vmonf.start.sample import (
     Sample,
     clusters_of_sample,
     drawn,
+    random_parts,
     sample_of,
 )
-from vmonf.start.starts import Agreement, Clustering, named_after_labels
+from vmonf.start.starts import (
+    MOST_COMPARED,
+    Agreement,
+    Clustering,
+    agreement_with_others,
+    named_after_labels,
+)
 from vmonf.start.tree import tree_clusters
 
 if TYPE_CHECKING:
@@ -45,8 +56,6 @@ CANDIDATES: dict[str, ClusterSample] = {
 }
 #: Name of a further candidate, if all components have labels: the labels, spread along the graph.
 SPREAD = "labels"
-#: The agreement is computed on at most this many rows.
-MAX_COMPARED_ROWS = 5_000
 #: A candidate is left out if more labelled rows than in the best candidate are in a wrong cluster:
 #: more by this share of the labelled rows, and by more than one row.
 MAX_CONTRADICTED = 0.05
@@ -61,7 +70,12 @@ LEAST_AGREEMENT = 0.3
 def agreeing_clusters(
     rows: Rows[NDArray[Any]], n_components: int, seed: int, sample: Sample | None = None
 ) -> Clustering:
-    """The clusters of the candidate with the highest mean adjusted Rand index with the others.
+    """The clusters of the candidate that agrees most with others.
+
+    The candidates cluster all rows and two random parts of them. Clusterings of different parts
+    are compared by the adjusted Rand index, and that of each two candidates is averaged over
+    parts. The candidate is taken with the highest mean with two candidates of other kinds; see
+    `vmonf.start.starts.agreement_with_others`.
 
     With labels, clusters are named after them, labelled rows are in their own cluster, and
     candidates that contradict the labels are left out. Of more than 20,000 rows, a sample is
@@ -84,30 +98,37 @@ def agreeing_clusters(
 
     Notes
     -----
+    The comparison of clusters of different parts of the rows is that of Ben-Hur, Elisseeff & Guyon,
+    "A stability based method for discovering structure in clustered data" (2002), section 3, who
+    compare a method with itself.
+
     Source of the index, here with pairs of rows weighted by the product of their weights: Hubert &
     Arabie, "Comparing partitions" (1985), section 4.
     """
-    random = np.random.default_rng(seed)
-    chosen = drawn(rows.component, MAX_ROWS, random)
+    chosen = drawn(rows.component, MAX_ROWS, np.random.default_rng(seed))
     if sample is None or len(sample.x) != rows.n_rows:
         sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
     known = rows.component[chosen]
     n_labels = np.bincount(known[known >= 0], minlength=n_components)
+    found = found_in_parts(sample, n_components, seed)
     clusters = {
-        name: named_after_labels(
-            clusters_of_sample(method, sample, n_components, seed), known, n_components
-        )
-        for name, method in CANDIDATES.items()
+        name: named_after_labels(cluster, known, n_components)
+        for name, cluster in zip(CANDIDATES, found[0].clusters, strict=True)
     }
     eligible = _agreeing_with_labels(list(clusters.values()), known)
     if n_labels.min() >= FEWEST_LABELS_TO_SPREAD and n_components > 1:
         clusters[SPREAD] = spread_labels(sample, known, n_components)
         eligible = np.append(eligible, True)
-    table = agreements(list(clusters.values()), sample, random)
-    # Candidates that contradict the labels have a vote only if too few others have one.
-    voters = eligible if eligible.sum() > 2 else np.ones_like(eligible)
-    votes = (table * voters).sum(axis=1) - np.diag(table) * voters
+        for part in found:
+            part.clusters.append(clusters[SPREAD][part.index])
+    table = between_parts(found, adjusted_rand_index, sample.weight)
     names = tuple(clusters)
+    # Candidates that contradict the labels are compared with only if too few others are left.
+    compared = eligible if eligible.sum() > MOST_COMPARED else np.ones_like(eligible)
+    votes = np.full(len(names), -np.inf)
+    votes[compared] = agreement_with_others(
+        table[np.ix_(compared, compared)], [names[i] for i in np.flatnonzero(compared)]
+    )
     order = np.argsort(-np.where(eligible, votes, -np.inf), kind="stable")
     best = names[order[0]]
     agreement = Agreement(best, names, tuple(map(tuple, table.tolist())))
@@ -136,13 +157,70 @@ def _agreeing_with_labels(clusters: list[IntArray], known: IntArray) -> NDArray[
     return mask
 
 
-def agreements(clusters: list[IntArray], sample: Sample, random: np.random.Generator) -> Array:
-    """The adjusted Rand index of each two candidates C: shape (C, C)."""
-    chosen = random.permutation(len(sample.x))[:MAX_COMPARED_ROWS]
-    weight = sample.weight[chosen]
-    table = np.eye(len(clusters))
-    for i, first in enumerate(clusters):
-        for j in range(i):
-            index = adjusted_rand_index(first[chosen], clusters[j][chosen], weight)
-            table[i, j] = table[j, i] = index
-    return table
+@dataclass(frozen=True)
+class Found:
+    """The clusters of some rows of a sample.
+
+    Attributes
+    ----------
+    index : int array of shape (m,)
+        The rows of the sample.
+    clusters : list of int arrays of shape (m,)
+        Of each candidate.
+    """
+
+    index: IntArray
+    clusters: list[IntArray]
+
+
+def found_in_parts(sample: Sample, n_components: int, seed: int) -> list[Found]:
+    """The clusters that the candidates find in all rows of a sample, and in two parts of them."""
+    return [
+        Found(
+            index,
+            [
+                clusters_of_sample(method, part, n_components, seed)
+                for method in CANDIDATES.values()
+            ],
+        )
+        for index, part in whole_and_parts(sample, seed)
+    ]
+
+
+def whole_and_parts(sample: Sample, seed: int) -> list[tuple[IntArray, Sample]]:
+    """The whole sample and two random parts, each with the indices of its rows."""
+    return [(np.arange(len(sample.x)), sample), *sample.once(random_parts, seed)]
+
+
+def between_parts(
+    found: list[Found], measure: Callable[[IntArray, IntArray, Array], float], weight: Array
+) -> Array:
+    """Mean of a measure between clusters that two candidates find in different rows.
+
+    Clusters that two methods find in different rows agree only if they do not depend on the rows.
+    Two methods that are alike do not agree more than others, unless their clusters are stable.
+
+    Parameters
+    ----------
+    found : list of Found
+        The clusters of C candidates in different parts of a sample.
+    measure : callable
+        ``measure(first, second, weight)`` compares two clusterings of the same rows.
+    weight : array of shape (n,)
+        Of the rows of the sample.
+
+    Returns
+    -------
+    array of shape (C, C)
+    """
+    n_candidates = len(found[0].clusters)
+    total = np.zeros((n_candidates, n_candidates))
+    for one, other in combinations(found, 2):
+        index, in_one, in_other = np.intersect1d(
+            one.index, other.index, assume_unique=True, return_indices=True
+        )
+        for i, first in enumerate(one.clusters):
+            for j, second in enumerate(other.clusters):
+                total[i, j] += measure(first[in_one], second[in_other], weight[index])
+    n_pairs = len(found) * (len(found) - 1) / 2
+    return (total + total.T) / (2 * n_pairs)

@@ -1,24 +1,30 @@
 """The number of clusters at which several starts agree.
 
-With the wrong number of clusters, each method divides or joins clusters in its own way. With the
-right one, methods that find the clusters find the same. So the candidates of `init="auto"` cluster
-the rows with each K, and K is chosen by how well they agree, and by how clearly K peaks of the
-density stand out from the others.
+With the wrong number of clusters, each method divides or joins clusters in its own way, and does so
+differently in different rows. With the right one, methods that find the clusters find the same. So
+the candidates of `init="auto"` cluster the rows with each K, and K is chosen by what their clusters
+share and do not share.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from vmonf.metrics import adjusted_rand_index, information
 from vmonf.rows import Rows
-from vmonf.start.agreement import CANDIDATES, agreements
-from vmonf.start.centres import kmeans
+from vmonf.start.agreement import (
+    CANDIDATES,
+    between_parts,
+    found_in_parts,
+    whole_and_parts,
+)
 from vmonf.start.gaussian_mixture import GaussianStart
 from vmonf.start.graph import eigenvectors_for
 from vmonf.start.merged import mixture_of
@@ -31,6 +37,7 @@ from vmonf.start.sample import (
     filled_clusters,
     sample_of,
 )
+from vmonf.start.starts import agreement_with_others
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,13 +58,15 @@ FEWEST_ROWS_A_CLUSTER = 5
 #: variance of its logarithm is about 1 / k.
 STANDARD_ERROR = math.sqrt(2 / NEIGHBOURS)
 #: A prominence of less than this many standard errors is noise.
-NOISE = 2.0
+NOISE = 2.5
 #: A prominence of this many standard errors is a valley that chance does not make, although it is
 #: the largest of many.
 VALLEY = 4.0
-#: Without such a valley, one cluster is chosen if no other K has a higher score than this. Rows of
-#: one Gaussian, a uniform distribution, a curved Gaussian or Student's t seldom have more.
-SCORE_OF_ONE = 0.85
+#: A nat that clusterings do not share counts as much as this many nats that they share.
+PENALTY = 3.0
+#: Without such a valley, one cluster is chosen if the starts agree less than this at the best K.
+#: Rows of one Gaussian, a uniform distribution, or along a line or an arc seldom agree more.
+LEAST_AGREEMENT = 0.8
 
 #: Why a number was chosen.
 Reason = Literal["agreement", "one cluster", "few rows", "classes", "clusters", "given"]
@@ -72,23 +81,20 @@ class Number:
     chosen : int
         K.
     reason : str
-        "agreement": K has the highest score. "one cluster": there is no valley in the density, and
-        no K of two or more has a higher score than rows without clusters have. "few rows": there
-        are too few rows to search. "classes": the number of classes of the labels, which leaves
-        nothing to search. "clusters": the number of the clusters that were given. "given": the
-        user's own number.
+        "agreement": K has the highest information. "one cluster": there is no valley in the
+        density, and the starts agree too little at the K of the highest information. "few rows":
+        there are too few rows to search. "classes": the number of classes of the labels, which
+        leaves nothing to search. "clusters": the number of the clusters that were given. "given":
+        the user's own number.
     candidates : tuple of int
-        Every K of the search, from 2; empty if nothing was searched. The next three have an entry
+        Every K of the search, from 2; empty if nothing was searched. The next two have an entry
         for each.
     agreement : tuple of float
-        Mean adjusted Rand index of the start that agrees most with the others.
-    prominence : tuple of float
-        The agreement minus the mean of the agreements at K - 1 and K + 1, or minus the one of
-        these that there is.
-    separation : tuple of float
-        How clearly K peaks of the density stand out: the logarithm of the ratio of the smallest
-        prominence of K - 1 peaks (all but the highest) to the next smaller one. Prominences below
-        two standard errors count as two standard errors.
+        Mean adjusted Rand index with others of the start that agrees most with them, as `start_`
+        of a fit with this K tells it.
+    information : tuple of float
+        The mutual information of the clusters of several starts, minus three times their
+        variation of information, in nats; that of the start for which it is highest.
     valley : float
         The largest prominence of a peak that is not the highest: the depth of the valley between
         the two, in nats. NaN if nothing was searched.
@@ -100,16 +106,14 @@ class Number:
     reason: Reason = "given"
     candidates: tuple[int, ...] = ()
     agreement: tuple[float, ...] = ()
-    prominence: tuple[float, ...] = ()
-    separation: tuple[float, ...] = ()
+    information: tuple[float, ...] = ()
     valley: float = math.nan
     valley_error: float = STANDARD_ERROR
 
     @property
-    def score(self) -> tuple[float, ...]:
-        """The sum of agreement, half its prominence, and separation of each candidate."""
-        parts = zip(self.agreement, self.prominence, self.separation, strict=True)
-        return tuple(agreement + above / 2 + apart for agreement, above, apart in parts)
+    def best_candidate(self) -> int:
+        """The K of the highest information."""
+        return self.candidates[int(np.argmax(self.information))]
 
     def __str__(self) -> str:
         """The choice in one sentence."""
@@ -117,17 +121,17 @@ class Number:
         if self.reason == "agreement":
             i = self.candidates.index(self.chosen)
             return (
-                f"K = {self.chosen} was chosen from {self.candidates[0]} to {self.candidates[-1]}: "
-                f"the starts agree with a mean adjusted Rand index of {self.agreement[i]:.2f}, "
-                f"which is {abs(self.prominence[i]):.2f} "
-                f"{'above' if self.prominence[i] >= 0 else 'below'} its neighbours."
+                f"K = {self.chosen} was chosen from {self.candidates[0]} to {self.candidates[-1]}, "
+                f"where the starts share {self.information[i]:.2f} nats less penalty, and agree "
+                f"with a mean adjusted Rand index of {self.agreement[i]:.2f}."
             )
         if self.reason == "one cluster":
+            i = self.candidates.index(self.best_candidate)
             return (
                 "K = 1 was chosen: the deepest valley of the density, of "
                 f"{self.valley:.1f} nats with a standard error of {self.valley_error:.1f}, may be "
-                f"chance, and the starts do not agree with any K from {self.candidates[0]} to "
-                f"{self.candidates[-1]}."
+                f"chance, and on {self.best_candidate} clusters, the best number above one, the "
+                f"starts agree only with a mean adjusted Rand index of {self.agreement[i]:.2f}."
             )
         return {
             "few rows": f"There are too few rows to find a number of clusters, so that it is {k}.",
@@ -142,10 +146,10 @@ def number_of_clusters(
 ) -> tuple[Number, Sample]:
     """Choose the number of clusters by the agreement of several starts.
 
-    For each K the candidates of ``init="auto"`` cluster the rows. The score of K is the sum of
-    their agreement, half its prominence, and the separation of K peaks of the density, which
-    `Number` describes. K is that of the highest score. It is 1 if this score is at most 0.85 and no
-    valley of the density is deeper than four standard errors.
+    For each K the candidates of ``init="auto"`` cluster the rows and two random parts of them. K is
+    the one at which their clusters share the most information, with a penalty for what they do not
+    share; see `Number`. But it is 1 if the starts agree less than 0.8 at this K, and no valley of
+    the density is deeper than four standard errors.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
@@ -171,9 +175,10 @@ def number_of_clusters(
 
     Notes
     -----
-    Agreement: that of `vmonf.start.agreement`. Prominence of peaks: Chazal, Guibas, Oudot &
+    Agreement: that of `vmonf.start.agreement`. Information: Meila, "Comparing clusterings: an
+    information based distance" (2007), section 3. Prominence of peaks: Chazal, Guibas, Oudot &
     Skraba, "Persistence-based clustering in Riemannian manifolds" (2011), section 2, who choose
-    the number of clusters by a gap in the prominences. The sum is ours.
+    the number of clusters by a gap in the prominences. The penalty is ours.
     """
     chosen = drawn(rows.component, MAX_ROWS, np.random.default_rng(seed))
     sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
@@ -186,21 +191,20 @@ def number_of_clusters(
         bound = min(bound, max(SEARCHED_AT_LEAST, at_least, math.ceil(BEYOND_PEAKS * n_peaks)))
         candidates = range(2, bound + 1)
         _cluster_all(sample, candidates, seed)
-        agreement = _agreement_of_each(sample, candidates, seed)
+        agreement, information = _comparisons(sample, candidates, seed)
     number = Number(
         at_least,
         "one cluster",
         tuple(candidates),
         _numbers(agreement),
-        _numbers(_above_neighbours(agreement)),
-        _numbers(_separations(peaks, candidates)),
+        _numbers(information),
         float(peaks[0]),
     )
-    score = np.array(number.score)
-    is_one = number.valley <= VALLEY * STANDARD_ERROR and score.max() <= SCORE_OF_ONE
+    i = candidates.index(number.best_candidate)
+    is_one = number.valley <= VALLEY * STANDARD_ERROR and agreement[i] < LEAST_AGREEMENT
     if at_least > 1 or not is_one:
-        allowed = np.where(np.array(candidates) >= at_least, score, -np.inf)
-        best = candidates[int(allowed.argmax())]
+        allowed = [k for k in candidates if k >= at_least]
+        best = max(allowed, key=lambda k: number.information[candidates.index(k)])
         number = replace(number, chosen=best, reason="agreement")
     return number, sample
 
@@ -216,25 +220,28 @@ def peak_prominences(sample: Sample) -> Array:
 
 
 def _cluster_all(sample: Sample, candidates: range, seed: int) -> None:
-    """Compute the clusters of all candidates for every K, which the sample then keeps."""
+    """Compute the clusters of all candidates for every K, which the samples then keep."""
+    samples = [part for _, part in whole_and_parts(sample, seed)]
     # What several K share is computed here, and goes to the workers with the sample.
-    for name in ("peaks", "tree"):
-        clusters_of_sample(CANDIDATES[name], sample, 2, seed)
-    for k in candidates:
-        eigenvectors_for(sample, k)
+    for part in samples:
+        for name in ("peaks", "tree"):
+            clusters_of_sample(CANDIDATES[name], part, 2, seed)
+        for k in candidates:
+            eigenvectors_for(part, k)
+    tasks = list(product(samples, candidates))
     parallel = Parallel()
-    mixtures = parallel(delayed(_mixture)(sample, k, seed) for k in candidates)
-    for k, mixture in zip(candidates, mixtures, strict=True):
-        sample.keep(mixture, mixture_of, k, kmeans, seed)
-    found = parallel(delayed(_clusters)(sample, k, seed) for k in candidates)
-    for k, clusters in zip(candidates, found, strict=True):
+    mixtures = parallel(delayed(_mixture)(part, k, seed) for part, k in tasks)
+    for (part, k), mixture in zip(tasks, mixtures, strict=True):
+        part.keep(mixture, mixture_of, k, seed)
+    found = parallel(delayed(_clusters)(part, k, seed) for part, k in tasks)
+    for (part, k), clusters in zip(tasks, found, strict=True):
         for method, cluster in zip(CANDIDATES.values(), clusters, strict=True):
-            sample.keep(cluster, filled_clusters, method, k, seed)
+            part.keep(cluster, filled_clusters, method, k, seed)
 
 
 def _mixture(sample: Sample, n_components: int, seed: int) -> GaussianStart:
     with threadpool_limits(1):
-        return sample.once(mixture_of, n_components, kmeans, seed)
+        return sample.once(mixture_of, n_components, seed)
 
 
 def _clusters(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
@@ -245,34 +252,21 @@ def _clusters(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
         ]
 
 
-def _agreement_of_each(sample: Sample, candidates: range, seed: int) -> Array:
-    """The agreement at each K: that of the start which agrees most with the others."""
-    best = []
-    for k in candidates:
-        clusters = _clusters(sample, k, seed)
-        table = agreements(clusters, sample, np.random.default_rng(seed))
-        best.append((table.sum(axis=1) - 1).max() / (len(clusters) - 1))
-    return np.array(best)
+def _comparisons(sample: Sample, candidates: range, seed: int) -> tuple[Array, Array]:
+    """Agreement and information at each K, each of the candidate for which it is highest."""
+    agreement, shared = np.zeros((2, len(candidates)))
+    for i, k in enumerate(candidates):
+        found = found_in_parts(sample, k, seed)
+        for measure, best in ((adjusted_rand_index, agreement), (_penalised_information, shared)):
+            table = between_parts(found, measure, sample.weight)
+            best[i] = agreement_with_others(table, tuple(CANDIDATES)).max()
+    return agreement, shared
+
+
+def _penalised_information(first: IntArray, second: IntArray, weight: Array) -> float:
+    mutual, variation = information(first, second, weight)
+    return mutual - PENALTY * variation
 
 
 def _numbers(values: Array) -> tuple[float, ...]:
     return tuple(map(float, values))
-
-
-def _above_neighbours(values: Array) -> Array:
-    """Each value minus the mean of the values beside it."""
-    if len(values) == 1:
-        return np.zeros(1)
-    beside = np.array([values[1], *(values[2:] + values[:-2]) / 2, values[-2]])
-    above: Array = values - beside
-    return above
-
-
-def _separations(peaks: Array, candidates: range) -> Array:
-    """The logarithm of the ratio of the prominences K - 1 and K, for each K."""
-    padded = np.zeros(max(len(peaks), candidates[-1]) + 1)
-    padded[: len(peaks)] = peaks
-    raised = np.log(np.maximum(padded, NOISE * STANDARD_ERROR))
-    k = np.array(candidates)
-    difference: Array = raised[k - 2] - raised[k - 1]
-    return difference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -35,7 +35,9 @@ class Agreement:
     names : tuple of str
         The candidates, if the start was chosen by agreement; otherwise empty.
     table : tuple of tuples of float
-        The adjusted Rand index between the clusters of each two candidates.
+        The mean adjusted Rand index between the clusters that each two candidates find in
+        different random parts of the rows. For a candidate and itself it tells how stable its
+        clusters are.
     """
 
     chosen: str
@@ -44,11 +46,15 @@ class Agreement:
 
     @property
     def with_others(self) -> float:
-        """Mean adjusted Rand index between the chosen candidate and the others; NaN if none."""
+        """How well the chosen candidate agrees with others; NaN if there are none.
+
+        Its adjusted Rand index with the candidates of the two other kinds that it agrees with
+        most; see `agreement_with_others`.
+        """
         if len(self.names) < 2:
             return math.nan
-        row = self.table[self.names.index(self.chosen)]
-        return (sum(row) - row[self.names.index(self.chosen)]) / (len(self.names) - 1)
+        table = np.array(self.table)
+        return float(agreement_with_others(table, self.names)[self.names.index(self.chosen)])
 
     def __str__(self) -> str:
         """The choice in one sentence."""
@@ -56,8 +62,42 @@ class Agreement:
             return f"The start was {self.chosen!r}."
         return (
             f"The start {self.chosen!r} was chosen from {len(self.names)}: its clusters agree with "
-            f"the others' by a mean adjusted Rand index of {self.with_others:.2f}."
+            f"those of others by a mean adjusted Rand index of {self.with_others:.2f}."
         )
+
+
+#: Candidates of one kind have often the same clusters, so that they count as one.
+KINDS = {"gaussian": "mixture", "merged": "mixture"}
+#: A candidate is compared with this many other kinds, those that it agrees with most: few methods
+#: find thin or curved clusters.
+MOST_COMPARED = 2
+
+
+def agreement_with_others(table: Array, names: Sequence[str]) -> Array:
+    """How well each candidate agrees with the two other kinds that it agrees with most.
+
+    A kind is one candidate, except that the two that fit Gaussian mixtures are one kind.
+
+    Parameters
+    ----------
+    table : array of shape (C, C)
+        How well each two candidates agree, in any measure that can be averaged.
+    names : sequence of C str
+        Names of the candidates.
+
+    Returns
+    -------
+    array of shape (C,)
+        The mean over these two kinds, of which one with two candidates has the mean of both. NaN
+        if all candidates are of one kind.
+    """
+    kinds = np.array([KINDS.get(name, name) for name in names])
+    with_others = np.full(len(names), math.nan)
+    for i, own in enumerate(kinds):
+        by_kind = [table[i, kinds == kind].mean() for kind in np.unique(kinds) if kind != own]
+        if by_kind:
+            with_others[i] = np.mean(sorted(by_kind)[-MOST_COMPARED:])
+    return with_others
 
 
 class Clustering(NamedTuple):

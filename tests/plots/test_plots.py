@@ -174,7 +174,7 @@ def test_the_choice_of_the_number(n_classes):
     assert title(figure).replace("\n", " ") == str(mixture.number_)
     above, below = figure.axes
     np.testing.assert_allclose(above.lines[0].get_ydata(), mixture.number_.agreement)
-    np.testing.assert_allclose(below.lines[0].get_ydata(), mixture.number_.information)
+    np.testing.assert_allclose(below.lines[0].get_ydata(), mixture.number_.score)
 
 
 def test_a_number_that_was_given(plane):

@@ -17,6 +17,7 @@ from vmonf.start import Number, agreement, number
 from vmonf.start.agreement import CANDIDATES, between_parts, found_in_parts
 from vmonf.start.number import (
     STANDARD_ERROR,
+    _separations,
     number_of_clusters,
 )
 from vmonf.start.sample import sample_of
@@ -77,6 +78,12 @@ def test_clusters_that_all_methods_find_share_their_entropy(three_blobs):
     assert found.best_candidate == found.chosen == 3
     # Each method divides one of the three blobs, and another one in other rows.
     assert found.information[2] < found.information[1] - 0.3
+
+
+def test_separation_is_a_ratio_of_prominences_above_noise():
+    noise = 2.5 * STANDARD_ERROR
+    found = _separations(np.array([4.0, 2.0, 0.1, 0.0]), range(2, 7))
+    np.testing.assert_allclose(found, [math.log(2), math.log(2 / noise), 0, 0, 0])
 
 
 def test_the_standard_error_is_that_of_log_densities():

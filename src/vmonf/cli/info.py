@@ -89,6 +89,7 @@ def _of_number(number: Number) -> dict[str, Any]:
         shown[f"with_{k}_components"] = {
             "agreement": number.agreement[i],
             "information": number.information[i],
+            "separation": number.separation[i],
         }
     return shown
 

@@ -1,4 +1,4 @@
-"""How the number of components was chosen: agreement and shared information at each K."""
+"""How the number of components was chosen: agreement and score of each K."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ if TYPE_CHECKING:
     from vmonf.estimator import FlowMixture
     from vmonf.start import Number
 
-#: Lower values are cut off: they can be far below zero, and say no more.
+#: Lower scores are cut off: they can be far below zero, and say no more.
 LOWEST = -2.0
-_AGREEMENT, _INFORMATION = OKABE_ITO[0], OKABE_ITO[1]
+_AGREEMENT, _SCORE = OKABE_ITO[0], OKABE_ITO[1]
 
 
 def plot_number(mixture: FlowMixture) -> Figure:
-    """Draw the agreement of the starts against K, and the information from which K was chosen.
+    """Draw the agreement of the starts against K, and the score from which K was chosen.
 
-    Above is the agreement at each K. Below is the information that the clusters of the starts
-    share, less a penalty for what they do not share, beside log K, which K clusters of one size
-    that all starts find would have. Very low values are cut off. The K that was chosen is marked in
-    both. If the best has an agreement below the dashed line, and no valley of the density is deep,
-    K is 1.
+    Above is the agreement at each K. Below is the score: the information that the clusters of the
+    starts share, less a penalty for what they do not share, and on top of it half the separation of
+    K peaks of the density. Very low scores are cut off. The K that was chosen is marked in both. If
+    the best has an agreement below the dashed line, and no valley of the density is deep, K is 1.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def _draw(number: Number) -> Figure:
     figure = new_figure(8.6, 5.6)
     above, below = figure.subplots(2, 1, sharex=True)
     _draw_agreement(above, number)
-    _draw_information(below, number)
+    _draw_score(below, number)
     for axes in (above, below):
         if number.chosen > 1:
             axes.axvspan(number.chosen - 0.45, number.chosen + 0.45, color=FAINT, alpha=0.22, lw=0)
@@ -94,28 +93,19 @@ def _draw_agreement(axes: Axes, number: Number) -> None:
     legend_beside(axes, entries)
 
 
-def _draw_information(axes: Axes, number: Number) -> None:
-    k, information = np.array(number.candidates), np.array(number.information)
-    axes.plot(
-        k, information, color=_INFORMATION, marker="o", markersize=4.5, linewidth=1.3, zorder=3
-    )
-    axes.plot(k, np.log(k), color=FAINT, linewidth=1.3, zorder=2)
+def _draw_score(axes: Axes, number: Number) -> None:
+    k, score = np.array(number.candidates), np.array(number.score)
+    axes.plot(k, score, color=_SCORE, marker="o", markersize=4.5, linewidth=1.3, zorder=3)
+    axes.vlines(k, number.information, score, color=INK, linewidth=2.2, zorder=2)
     axes.axhline(0, color=INK, linewidth=0.8, zorder=1)
-    lowest = max(information.min() - 0.3, min(LOWEST, information.max() - 1.0))
-    axes.set_ylim(lowest, np.log(k).max() + 0.3)
+    lowest = max(min(number.information) - 0.3, min(LOWEST, score.max() - 1.0))
+    axes.set_ylim(lowest, max(score.max(), 0) + 0.3)
     axes.set_ylabel("nats")
-    axes.set_title("Information that the starts share, less penalty")
+    axes.set_title("Score of each K: shared information, less penalty, and separation of peaks")
     legend_beside(
         axes,
         [
-            Line2D(
-                [],
-                [],
-                color=_INFORMATION,
-                marker="o",
-                markersize=4.5,
-                label="information,\nless penalty",
-            ),
-            Line2D([], [], color=FAINT, linewidth=1.3, label="log K"),
+            Line2D([], [], color=_SCORE, marker="o", markersize=4.5, label="score"),
+            Line2D([], [], color=INK, linewidth=2.2, label="of it, half the\nseparation of peaks"),
         ],
     )

@@ -3,7 +3,8 @@
 With the wrong number of clusters, each method divides or joins clusters in its own way, and does so
 differently in different rows. With the right one, methods that find the clusters find the same. So
 the candidates of `init="auto"` cluster the rows with each K, and K is chosen by what their clusters
-share and do not share.
+share and do not share, and by how clearly K peaks of the density stand out: a small cluster adds
+little information, but may be a clear peak.
 """
 
 from __future__ import annotations
@@ -81,13 +82,13 @@ class Number:
     chosen : int
         K.
     reason : str
-        "agreement": K has the highest information. "one cluster": there is no valley in the
-        density, and the starts agree too little at the K of the highest information. "few rows":
+        "agreement": K has the highest score. "one cluster": there is no valley in the
+        density, and the starts agree too little at the K of the highest score. "few rows":
         there are too few rows to search. "classes": the number of classes of the labels, which
         leaves nothing to search. "clusters": the number of the clusters that were given. "given":
         the user's own number.
     candidates : tuple of int
-        Every K of the search, from 2; empty if nothing was searched. The next two have an entry
+        Every K of the search, from 2; empty if nothing was searched. The next three have an entry
         for each.
     agreement : tuple of float
         Mean adjusted Rand index with others of the start that agrees most with them, as `start_`
@@ -95,6 +96,10 @@ class Number:
     information : tuple of float
         The mutual information of the clusters of several starts, minus three times their
         variation of information, in nats; that of the start for which it is highest.
+    separation : tuple of float
+        How clearly K peaks of the density stand out: the logarithm of the ratio of the smallest
+        prominence of K - 1 peaks (all but the highest) to the next smaller one. Prominences below
+        2.5 standard errors count as 2.5 standard errors.
     valley : float
         The largest prominence of a peak that is not the highest: the depth of the valley between
         the two, in nats. NaN if nothing was searched.
@@ -107,13 +112,20 @@ class Number:
     candidates: tuple[int, ...] = ()
     agreement: tuple[float, ...] = ()
     information: tuple[float, ...] = ()
+    separation: tuple[float, ...] = ()
     valley: float = math.nan
     valley_error: float = STANDARD_ERROR
 
     @property
+    def score(self) -> tuple[float, ...]:
+        """The sum of information and half the separation of each candidate."""
+        parts = zip(self.information, self.separation, strict=True)
+        return tuple(shared + apart / 2 for shared, apart in parts)
+
+    @property
     def best_candidate(self) -> int:
-        """The K of the highest information."""
-        return self.candidates[int(np.argmax(self.information))]
+        """The K of the highest score."""
+        return self.candidates[int(np.argmax(self.score))]
 
     def __str__(self) -> str:
         """The choice in one sentence."""
@@ -122,8 +134,8 @@ class Number:
             i = self.candidates.index(self.chosen)
             return (
                 f"K = {self.chosen} was chosen from {self.candidates[0]} to {self.candidates[-1]}, "
-                f"where the starts share {self.information[i]:.2f} nats less penalty, and agree "
-                f"with a mean adjusted Rand index of {self.agreement[i]:.2f}."
+                f"with a score of {self.score[i]:.2f}; the starts agree with a mean adjusted Rand "
+                f"index of {self.agreement[i]:.2f}."
             )
         if self.reason == "one cluster":
             i = self.candidates.index(self.best_candidate)
@@ -146,10 +158,11 @@ def number_of_clusters(
 ) -> tuple[Number, Sample]:
     """Choose the number of clusters by the agreement of several starts.
 
-    For each K the candidates of ``init="auto"`` cluster the rows and two random parts of them. K is
-    the one at which their clusters share the most information, with a penalty for what they do not
-    share; see `Number`. But it is 1 if the starts agree less than 0.8 at this K, and no valley of
-    the density is deeper than four standard errors.
+    For each K the candidates of ``init="auto"`` cluster the rows and two random parts of them. The
+    score of K is the sum of the information that their clusters share, with a penalty for what
+    they do not share, and of half the separation of K peaks of the density; see `Number`. K is
+    that of the highest score. But it is 1 if the starts agree less than 0.8 at this K, and no
+    valley of the density is deeper than four standard errors.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
@@ -178,7 +191,7 @@ def number_of_clusters(
     Agreement: that of `vmonf.start.agreement`. Information: Meila, "Comparing clusterings: an
     information based distance" (2007), section 3. Prominence of peaks: Chazal, Guibas, Oudot &
     Skraba, "Persistence-based clustering in Riemannian manifolds" (2011), section 2, who choose
-    the number of clusters by a gap in the prominences. The penalty is ours.
+    the number of clusters by a gap in the prominences. The sum is ours.
     """
     chosen = drawn(rows.component, MAX_ROWS, np.random.default_rng(seed))
     sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
@@ -198,13 +211,14 @@ def number_of_clusters(
         tuple(candidates),
         _numbers(agreement),
         _numbers(information),
+        _numbers(_separations(peaks, candidates)),
         float(peaks[0]),
     )
     i = candidates.index(number.best_candidate)
     is_one = number.valley <= VALLEY * STANDARD_ERROR and agreement[i] < LEAST_AGREEMENT
     if at_least > 1 or not is_one:
         allowed = [k for k in candidates if k >= at_least]
-        best = max(allowed, key=lambda k: number.information[candidates.index(k)])
+        best = max(allowed, key=lambda k: number.score[candidates.index(k)])
         number = replace(number, chosen=best, reason="agreement")
     return number, sample
 
@@ -270,3 +284,13 @@ def _penalised_information(first: IntArray, second: IntArray, weight: Array) -> 
 
 def _numbers(values: Array) -> tuple[float, ...]:
     return tuple(map(float, values))
+
+
+def _separations(peaks: Array, candidates: range) -> Array:
+    """The logarithm of the ratio of the prominences K - 1 and K, for each K."""
+    padded = np.zeros(max(len(peaks), candidates[-1]) + 1)
+    padded[: len(peaks)] = peaks
+    raised = np.log(np.maximum(padded, NOISE * STANDARD_ERROR))
+    k = np.array(candidates)
+    difference: Array = raised[k - 2] - raised[k - 1]
+    return difference

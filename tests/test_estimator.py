@@ -1040,20 +1040,6 @@ def test_atoms_are_in_the_file(moons, tmp_path):
     assert again.bic(X) == mixture.bic(X)
 
 
-def test_a_file_without_a_broad_part_has_none(blobs, tmp_path):
-    from vmonf.storage import read_model, write_model
-
-    X, _ = blobs
-    mixture = FlowMixture(3, base=1, random_state=0, **QUICK).fit(X)
-    assert mixture.model_.flows.base.broad_weight == 0
-    mixture.save(tmp_path / "model.vmonf")
-    document, tensors = read_model(tmp_path / "model.vmonf")
-    document.pop("broad_weight")
-    write_model(tmp_path / "old.vmonf", document, tensors)
-    old = FlowMixture.load(tmp_path / "old.vmonf")
-    np.testing.assert_array_equal(old.score_samples(X), mixture.score_samples(X))
-
-
 def test_the_history_follows_the_start(moons):
     X, _, mixture = moons
     assert all(0.9 < value <= 1 for value in mixture.history_["start_agreement"])

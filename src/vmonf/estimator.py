@@ -21,7 +21,7 @@ from vmonf.flows import Family
 from vmonf.judge import Verdict
 from vmonf.labels import encode_labels, with_new_names
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
-from vmonf.model_file import from_document, to_document
+from vmonf.model_file import Document, from_document, to_document
 from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
@@ -118,8 +118,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         A file for the state of the training, written about every 30 seconds. A fit with the same
         rows, settings and `random_state` continues from it and gives the same result as an
         uninterrupted fit. The device may differ, and `max_epochs` may be larger unless a schedule
-        depends on it. With several restarts, each has its own numbered file. The files are not
-        removed.
+        depends on it. With several restarts, each has its own numbered file. The state before the
+        last is kept with ".previous" added to the name, and used if the last is damaged. The files
+        are not removed.
     device : str, default="auto"
         A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     random_state : int, RandomState or None, default=None
@@ -652,9 +653,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         vmonf.storage.ModelFileError
-            If there is no such file, or it is not a model that this version reads.
+            If there is no such file, or it is not a model that this version reads, or it is
+            damaged: every bit of a file is covered by a checksum.
         """
-        parameters, attributes = from_document(path, *read_model(path), device)
+        parameters, attributes = from_document(path, *read_model(path, Document), device)
         mixture = cls(**parameters)
         mixture._replace_fitted(**attributes)
         mixture._parameters_of_fit = parameters

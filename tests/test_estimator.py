@@ -119,6 +119,7 @@ def test_a_watched_mixture_has_the_temperature_of_its_epoch(blobs):
     np.testing.assert_allclose(gaps[1:], mixture.history_["gap"], rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
 def test_a_small_table_is_never_worse_than_a_gaussian_mixture():
     X = load_iris().data
     train, test = X[::2], X[1::2]
@@ -1000,6 +1001,7 @@ def test_threads_are_put_back(blobs):
         torch.set_num_threads(before)
 
 
+@pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
 def test_refinement_closes_the_gap_of_the_posterior(monkeypatch):
     import vmonf.fitting
 

@@ -81,14 +81,14 @@ def read_text(source: Path, separator: str) -> polars.DataFrame:
         return polars.DataFrame()
     layout = _layout(source, start, separator)
     options: dict[str, Any] = {"has_header": False, "skip_rows": 1} if layout.is_short else {}
-    frame = polars.read_csv(
-        content,
-        separator=layout.separator,
-        infer_schema_length=None,
-        glob=False,
-        raise_if_empty=False,
-        **options,
-    )
+    options |= {"separator": layout.separator, "glob": False, "raise_if_empty": False}
+    try:
+        frame = polars.read_csv(content, infer_schema_length=None, **options)
+    except polars.exceptions.ComputeError as error:
+        # Polars takes digits of other scripts for numbers, and then does not read them.
+        if "could not parse" not in str(error):
+            raise
+        frame = polars.read_csv(content, infer_schema_length=0, **options)
     # Polars reads each blank line as a row of nulls, which is right only for a single column.
     blank_lines = end[len(end.rstrip(b"\r\n")) :].count(b"\n") - 1
     if blank_lines > 0 and frame.width > 1:

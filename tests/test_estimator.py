@@ -567,6 +567,32 @@ def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
     assert np.isfinite(mixture.score(X))
 
 
+@pytest.mark.parametrize("pause", [0.0, 60.0])
+def test_a_second_interruption_soon_after_stops_a_loop_over_fits(blobs, monkeypatch, pause):
+    X, _ = blobs
+    from vmonf.training import TrainingLoop
+
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def interrupted(self, epoch, began):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingLoop, "_epoch", interrupted)
+    mixture = FlowMixture(3, init="kmeans", random_state=0, **QUICK)
+    with pytest.warns(UserWarning, match="interrupted"):
+        mixture.fit(X)
+    fitted = mixture.model_
+    clock[0] += pause
+    if pause:
+        with pytest.warns(UserWarning, match="interrupted"):
+            mixture.fit(X)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            mixture.fit(X)
+        assert mixture.model_ is fitted
+
+
 def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
     X, _ = blobs
     from vmonf.training import TrainingLoop

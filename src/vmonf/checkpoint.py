@@ -90,6 +90,7 @@ class Checkpoint(Watcher):
         self.path = Path(path)
         self.fingerprint = fingerprint
         self._written = time.monotonic()
+        self._unwritten: tuple[_State, dict[str, Tensor]] | None = None
 
     def on_begin(self, loop: TrainingLoop) -> None:
         """Load the state if there is a file. If it is damaged, load the state before it.
@@ -128,19 +129,7 @@ class Checkpoint(Watcher):
             raise fault
 
     def on_epoch(self, loop: TrainingLoop) -> None:
-        """Write the state if `INTERVAL` seconds have passed since the last write, or at the end.
-
-        Raises
-        ------
-        vmonf.storage.ModelFileError
-            If the file cannot be written.
-        """
-        is_last = loop.result.converged or loop.epoch == loop.max_epochs
-        if is_last or time.monotonic() - self._written >= INTERVAL:
-            self.write(loop)
-
-    def write(self, loop: TrainingLoop) -> None:
-        """Write the state now.
+        """Keep the state, and write it if `INTERVAL` seconds have passed since the last write.
 
         Raises
         ------
@@ -149,8 +138,26 @@ class Checkpoint(Watcher):
         """
         document, tensors = loop.state()
         document = finite(document | {"fingerprint": self.fingerprint})
-        write_checkpoint(self.path, msgspec.convert(document, _State), tensors)
-        self._written = time.monotonic()
+        copies = {name: value.detach().clone() for name, value in tensors.items()}
+        self._unwritten = msgspec.convert(document, _State), copies
+        if time.monotonic() - self._written >= INTERVAL:
+            self._write()
+
+    def on_end(self, loop: TrainingLoop) -> None:
+        """Write the state after the last whole epoch, also if something stopped the training.
+
+        Raises
+        ------
+        vmonf.storage.ModelFileError
+            If the file cannot be written.
+        """
+        self._write()
+
+    def _write(self) -> None:
+        if self._unwritten is not None:
+            write_checkpoint(self.path, *self._unwritten)
+            self._unwritten = None
+            self._written = time.monotonic()
 
 
 def _load(path: Path, state: _State, tensors: dict[str, Tensor], loop: TrainingLoop) -> None:

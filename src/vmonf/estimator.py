@@ -21,6 +21,7 @@ from vmonf.fitting import find_number, fit_best, prepare
 from vmonf.flows import Family
 from vmonf.judge import Verdict
 from vmonf.labels import encode_labels, with_new_names
+from vmonf.machine import make_forks_safe
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import Document, from_document, to_document
 from vmonf.parameters import check_number
@@ -277,6 +278,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Fit the mixture. If the fit fails, the estimator is unchanged.
 
+        Ctrl-C ends the training: the best model so far is kept, with a warning. To stop a loop over
+        fits too, press it twice within two seconds: the second raises KeyboardInterrupt.
+
         Parameters
         ----------
         X : array-like, DataFrame or torch.Tensor of shape (n, D)
@@ -312,6 +316,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         vmonf.storage.ModelFileError
             If `checkpoint` is the file of another fit, or cannot be written.
         """
+        make_forks_safe()
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
@@ -577,6 +582,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return model.log_posterior if method == "posterior" else model.log_responsibilities
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
+        make_forks_safe()
         rows = checked_rows(self, X, reset=False)
         x = torch.from_numpy(np.array(rows)).to(self.model_.log_weights.device)
         values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
@@ -620,6 +626,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     f"component={component!r} is not one of {', '.join(map(str, self.classes_))}."
                 )
             index = int(found[0])
+        make_forks_safe()
         random = check_random_state(self.random_state if random_state is None else random_state)
         generator = torch.Generator(self.model_.log_weights.device)
         generator.manual_seed(int(random.randint(np.iinfo(np.int32).max)))

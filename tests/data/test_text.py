@@ -1,5 +1,6 @@
 """Tests of text files as people have them: what is taken for granted, and said."""
 
+import time
 import warnings
 
 import polars
@@ -137,6 +138,14 @@ def test_numbers_that_may_be_names(tmp_path, header):
 def test_a_missing_header_is_refused(tmp_path, content):
     with pytest.raises(TableError, match="where names are expected"):
         read(tmp_path, content)
+
+
+def test_thousands_of_columns_are_read_in_seconds(tmp_path):
+    rows = "\n".join(",".join([str(i / 7)] * 3000) for i in range(100))
+    began = time.perf_counter()
+    frame, _ = read(tmp_path, ",".join(f"c{j}" for j in range(3000)) + f"\n{rows}\n")
+    assert frame.shape == (100, 3000)
+    assert time.perf_counter() - began < 10  # it takes half a second
 
 
 def test_devices_and_pipes_are_refused_at_once(tmp_path):

@@ -19,6 +19,7 @@ from vmonf.cli.common import (
     Json,
     Quiet,
     print_json,
+    remark,
     split_names,
 )
 from vmonf.files import check_output
@@ -26,6 +27,8 @@ from vmonf.files import check_output
 if TYPE_CHECKING:
     from vmonf import FlowMixture
 
+#: With more features, the start takes so long that it is announced: it has no progress bar.
+MANY_FEATURES = 256
 #: Parameters of FlowMixture that have their own option; --set refuses them.
 OPTIONS = {
     "n_components": "--components",
@@ -184,6 +187,9 @@ def fit(
     sample_weight = None if weight is None else to_matrix(frame, [weight])[:, 0]
 
     mixture = _mixture(parameters, changes or ())
+    if len(features) > MANY_FEATURES:
+        count = f"{len(rows)} rows of {len(features)} features"
+        remark(f"Finding the start in {count}: this may take minutes.", quiet or as_json)
     began = time.perf_counter()
     with _exit_on_sigterm():
         mixture.fit(rows, labels, sample_weight)

@@ -185,7 +185,7 @@ def test_a_forged_file_is_refused_in_a_sentence_soon_and_in_little_memory(whole,
     path = tmp_path / "forged.vmonf"
     path.write_bytes(forge(whole, change))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    began = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(ModelFileError, match=message) as caught:
@@ -193,7 +193,7 @@ def test_a_forged_file_is_refused_in_a_sentence_soon_and_in_little_memory(whole,
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert peak < 100e6
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024 < 100e6
     assert str(caught.value).startswith(str(path))

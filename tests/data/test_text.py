@@ -142,10 +142,10 @@ def test_a_missing_header_is_refused(tmp_path, content):
 
 def test_thousands_of_columns_are_read_in_seconds(tmp_path):
     rows = "\n".join(",".join([str(i / 7)] * 3000) for i in range(100))
-    began = time.perf_counter()
+    began = time.process_time()
     frame, _ = read(tmp_path, ",".join(f"c{j}" for j in range(3000)) + f"\n{rows}\n")
     assert frame.shape == (100, 3000)
-    assert time.perf_counter() - began < 10  # it takes half a second
+    assert time.process_time() - began < 10  # it takes half a second
 
 
 def test_devices_and_pipes_are_refused_at_once(tmp_path):

@@ -33,6 +33,12 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def no_interrupt_before(monkeypatch):
+    """No test's Ctrl-C is the second after that of another test."""
+    monkeypatch.setattr("vmonf.training.interrupt._last", -math.inf)
+
+
+@pytest.fixture(autouse=True)
 def seeds():
     """Seed the global random number generators, so that tests do not affect each other."""
     random.seed(0)

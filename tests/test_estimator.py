@@ -119,6 +119,7 @@ def test_a_watched_mixture_has_the_temperature_of_its_epoch(blobs):
     np.testing.assert_allclose(gaps[1:], mixture.history_["gap"], rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
 def test_a_small_table_is_never_worse_than_a_gaussian_mixture():
     X = load_iris().data
     train, test = X[::2], X[1::2]
@@ -566,6 +567,32 @@ def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
     assert np.isfinite(mixture.score(X))
 
 
+@pytest.mark.parametrize("pause", [0.0, 60.0])
+def test_a_second_interruption_soon_after_stops_a_loop_over_fits(blobs, monkeypatch, pause):
+    X, _ = blobs
+    from vmonf.training import TrainingLoop
+
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def interrupted(self, epoch, began):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingLoop, "_epoch", interrupted)
+    mixture = FlowMixture(3, init="kmeans", random_state=0, **QUICK)
+    with pytest.warns(UserWarning, match="interrupted"):
+        mixture.fit(X)
+    fitted = mixture.model_
+    clock[0] += pause
+    if pause:
+        with pytest.warns(UserWarning, match="interrupted"):
+            mixture.fit(X)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            mixture.fit(X)
+        assert mixture.model_ is fitted
+
+
 def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
     X, _ = blobs
     from vmonf.training import TrainingLoop
@@ -1000,6 +1027,7 @@ def test_threads_are_put_back(blobs):
         torch.set_num_threads(before)
 
 
+@pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
 def test_refinement_closes_the_gap_of_the_posterior(monkeypatch):
     import vmonf.fitting
 
@@ -1038,20 +1066,6 @@ def test_atoms_are_in_the_file(moons, tmp_path):
     drawn = [each.sample(50, random_state=3)[0] for each in (mixture, again)]
     np.testing.assert_array_equal(*drawn)
     assert again.bic(X) == mixture.bic(X)
-
-
-def test_a_file_without_a_broad_part_has_none(blobs, tmp_path):
-    from vmonf.storage import read_model, write_model
-
-    X, _ = blobs
-    mixture = FlowMixture(3, base=1, random_state=0, **QUICK).fit(X)
-    assert mixture.model_.flows.base.broad_weight == 0
-    mixture.save(tmp_path / "model.vmonf")
-    document, tensors = read_model(tmp_path / "model.vmonf")
-    document.pop("broad_weight")
-    write_model(tmp_path / "old.vmonf", document, tensors)
-    old = FlowMixture.load(tmp_path / "old.vmonf")
-    np.testing.assert_array_equal(old.score_samples(X), mixture.score_samples(X))
 
 
 def test_the_history_follows_the_start(moons):

@@ -118,6 +118,7 @@ def test_a_fitted_model_survives_a_process_boundary(blobs):
     np.testing.assert_array_equal(copied.score_samples(X), mixture.score_samples(X))
 
 
+@pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
 def test_data_frames_give_feature_names_and_the_numbers_of_arrays(frame):
     iris = load_iris()

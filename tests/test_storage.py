@@ -18,7 +18,7 @@ def test_what_is_written_is_read(tmp_path):
         "b": torch.tensor([1.0], dtype=torch.float64),
     }
     write_model(path, {"classes": ["ä", "b"], "n": 3}, tensors)
-    document, read = read_model(path)
+    document, read = read_model(path, dict)
     assert document == {"classes": ["ä", "b"], "n": 3}
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
     assert read["b"].dtype == torch.float64
@@ -55,7 +55,7 @@ def test_what_is_no_model_is_refused_in_a_sentence(tmp_path, make, message):
     path = tmp_path / "file"
     make(path)
     with pytest.raises(ModelFileError, match=message):
-        read_model(path)
+        read_model(path, dict)
 
 
 def test_a_truncated_model_is_refused(tmp_path):
@@ -63,7 +63,7 @@ def test_a_truncated_model_is_refused(tmp_path):
     write_model(path, {}, {"a": torch.ones(100)})
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ModelFileError, match="not a model file"):
-        read_model(path)
+        read_model(path, dict)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(ModelFileError, match="No space left"):
         write_model(path, {"n": 2}, {"a": torch.ones(1)})
     monkeypatch.undo()
-    assert read_model(path)[0] == {"n": 1}
+    assert read_model(path, dict)[0] == {"n": 1}
     assert os.listdir(tmp_path) == ["model.vmonf"]
 
 

@@ -13,15 +13,17 @@ import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
+from vmonf.arrays import checked_rows, column_names, plain_array
 from vmonf.fitting import find_number, fit_best, prepare
 from vmonf.flows import Family
 from vmonf.judge import Verdict
 from vmonf.labels import encode_labels, with_new_names
+from vmonf.machine import make_forks_safe
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
-from vmonf.model_file import from_document, to_document
+from vmonf.model_file import Document, from_document, to_document
 from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
@@ -118,8 +120,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         A file for the state of the training, written about every 30 seconds. A fit with the same
         rows, settings and `random_state` continues from it and gives the same result as an
         uninterrupted fit. The device may differ, and `max_epochs` may be larger unless a schedule
-        depends on it. With several restarts, each has its own numbered file. The files are not
-        removed.
+        depends on it. With several restarts, each has its own numbered file. The state before the
+        last is kept with ".previous" added to the name, and used if the last is damaged. The files
+        are not removed.
     device : str, default="auto"
         A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     random_state : int, RandomState or None, default=None
@@ -275,9 +278,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Fit the mixture. If the fit fails, the estimator is unchanged.
 
+        Ctrl-C ends the training: the best model so far is kept, with a warning. To stop a loop over
+        fits too, press it twice within two seconds: the second raises KeyboardInterrupt.
+
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n, D)
+        X : array-like, DataFrame or torch.Tensor of shape (n, D)
+            Finite numbers. A missing value is refused, with its place.
         y : array-like of shape (n,), optional
             Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "".
         sample_weight : array-like of shape (n,), optional
@@ -309,10 +316,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         vmonf.storage.ModelFileError
             If `checkpoint` is the file of another fit, or cannot be written.
         """
+        make_forks_safe()
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
-        values: Array = validate_data(header, X, dtype=np.float64, ensure_min_samples=2)
+        values = checked_rows(header, X, reset=True, at_least=2)
         weight = _checked_weight(sample_weight, values)
         fixed = None if self.n_components == "auto" else int(self.n_components)
         classes, component = _components_of(y, weight, fixed)
@@ -322,7 +330,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         rows = distinct_rows(values, weight, component, cluster)
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
-        names = _column_names(header)
+        names = column_names(header)
         number, sample = Number(len(classes)), None
         if n_given:
             number = Number(max(len(classes), n_given), "clusters")
@@ -574,7 +582,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return model.log_posterior if method == "posterior" else model.log_responsibilities
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
-        rows: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        make_forks_safe()
+        rows = checked_rows(self, X, reset=False)
         x = torch.from_numpy(np.array(rows)).to(self.model_.log_weights.device)
         values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
         if np.isnan(values).any():
@@ -617,6 +626,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     f"component={component!r} is not one of {', '.join(map(str, self.classes_))}."
                 )
             index = int(found[0])
+        make_forks_safe()
         random = check_random_state(self.random_state if random_state is None else random_state)
         generator = torch.Generator(self.model_.log_weights.device)
         generator.manual_seed(int(random.randint(np.iinfo(np.int32).max)))
@@ -652,9 +662,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         vmonf.storage.ModelFileError
-            If there is no such file, or it is not a model that this version reads.
+            If there is no such file, or it is not a model that this version reads, or it is
+            damaged: every bit of a file is covered by a checksum.
         """
-        parameters, attributes = from_document(path, *read_model(path), device)
+        parameters, attributes = from_document(path, *read_model(path, Document), device)
         mixture = cls(**parameters)
         mixture._replace_fitted(**attributes)
         mixture._parameters_of_fit = parameters
@@ -701,7 +712,7 @@ def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:
     """The weight of each row: shape (n,)."""
     if sample_weight is None:
         return np.ones(len(values))
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    weight = np.asarray(plain_array(sample_weight, "sample_weight"), dtype=np.float64)
     weight = np.full(len(values), float(weight)) if weight.ndim == 0 else weight
     if weight.shape != (len(values),):
         raise ValueError(
@@ -727,7 +738,7 @@ def _components_of(
     component = np.full(len(weight), -1, dtype=np.int64)
     if y is None:
         return np.arange(n_components or 0), component
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(plain_array(y, "y"), warn=True)
     check_consistent_length(weight, labels)
     # Rows of weight zero are left out of the fit, so their labels must not add classes.
     classes, component[weight > 0] = encode_labels(labels[weight > 0], n_components)
@@ -738,7 +749,7 @@ def _number_of_given(clusters: ArrayLike | None, n_rows: int) -> int:
     """The number of clusters that the user gave for ``n_components="auto"``, or 0."""
     if clusters is None:
         return 0
-    given = np.asarray(clusters)
+    given = np.asarray(plain_array(clusters, "clusters"))
     # Anything else is refused by `_checked_clusters`, as are more clusters than rows.
     is_valid = given.size > 0 and given.dtype.kind in "iuf" and not np.isnan(given).any()
     return int(min(given.max() + 1, n_rows)) if is_valid else 0
@@ -750,7 +761,7 @@ def _checked_clusters(
     """The initial cluster of each row, -1 if it is not given: shape (n,)."""
     if clusters is None:
         return np.full(n_rows, -1, dtype=np.int64)
-    given = np.asarray(clusters)
+    given = np.asarray(plain_array(clusters, "clusters"))
     if given.shape != (n_rows,) or not np.isin(given, np.arange(-1, n_components)).all():
         raise ValueError(
             f"clusters must give each of {n_rows} rows a cluster, 0 to {n_components - 1}, or -1 "
@@ -762,14 +773,6 @@ def _checked_clusters(
             "another init."
         )
     return given.astype(np.int64)
-
-
-def _column_names(header: FlowMixture) -> list[str]:
-    """Names of the columns for messages."""
-    names = getattr(header, "feature_names_in_", None)
-    if names is None:
-        return [f"column {index}" for index in range(header.n_features_in_)]
-    return [f"column {name!r}" for name in names]
 
 
 def _fitted_attributes(mixture: FlowMixture) -> dict[str, Any]:

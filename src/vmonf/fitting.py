@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from vmonf.checkpoint import Checkpoint
-from vmonf.columns import shift_and_scale, warn_of_repeated_values
+from vmonf.columns import (
+    refuse_dependent_columns,
+    refuse_fill_values,
+    shift_and_scale,
+    warn_of_repeated_values,
+)
 from vmonf.flows import StandardNormal
 from vmonf.judge import STANDARD_ERRORS_OF_GAIN as ERRORS_OF_GAIN
 from vmonf.judge import Verdict, compare, judge
@@ -167,7 +172,7 @@ def find_number(
     Raises
     ------
     ValueError
-        If a column is constant.
+        If a column is constant, holds a fill value, or depends exactly on others.
     """
     standardised, _, _ = _standardised(rows, column_names)
     return number_of_clusters(standardised, at_least, at_most, seed)
@@ -196,7 +201,7 @@ def prepare(
     Raises
     ------
     ValueError
-        If a column is constant.
+        If a column is constant, holds a fill value, or depends exactly on others.
     """
     standardised, shift, scale = _standardised(rows, column_names)
     warn_of_repeated_values(rows.x, list(column_names))
@@ -308,8 +313,12 @@ def fit_once(
 
 def _standardised(rows: ArrayRows, column_names: Sequence[str]) -> tuple[ArrayRows, Array, Array]:
     """The rows in standardised units, and the shift and the scale of each column: both (D,)."""
-    shift, scale = shift_and_scale(rows.x, rows.weight, list(column_names))
-    return dataclasses.replace(rows, x=(rows.x - shift) / scale), shift, scale
+    names = list(column_names)
+    refuse_fill_values(rows.x, names)
+    shift, scale = shift_and_scale(rows.x, rows.weight, names)
+    x = (rows.x - shift) / scale
+    refuse_dependent_columns(x, names)
+    return dataclasses.replace(rows, x=x), shift, scale
 
 
 def _split(

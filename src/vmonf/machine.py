@@ -1,11 +1,14 @@
 """The machine of a fit: number of threads, reuse of freed memory, and name of the processor."""
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 #: Up to this many multiply-adds in a step, one thread is used. More threads are hardly faster, and
 #: on a busy machine they are slower, since each small product waits for the slowest thread.
@@ -37,6 +40,23 @@ def keep_freed_memory() -> None:
     uses no memory.
     """
     torch.empty(LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
+
+
+@cache
+def make_forks_safe() -> None:
+    """Let processes that are forked from this one use one thread.
+
+    To be called before threads are used; further calls do nothing. The threads of OpenMP do not
+    exist in a forked process, such as a worker of gunicorn with `preload` or of `multiprocessing`
+    before Python 3.14, and its first parallel loop would wait for them forever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_use_one_thread)
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+    threadpool_limits(1)  # scikit-learn and scipy have OpenMP and BLAS of their own
 
 
 def processor() -> str:

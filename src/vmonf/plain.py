@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, Literal
+
+#: What `finite` writes in place of numbers that JSON lacks.
+NonFinite = Literal["NaN", "Infinity", "-Infinity"]
 
 
 def plain(value: Any) -> Any:
@@ -40,3 +43,12 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def numbers(value: Any) -> Any:
+    """The inverse of `finite`: "NaN", "Infinity" and "-Infinity" become numbers again."""
+    if isinstance(value, dict):
+        return {key: numbers(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [numbers(entry) for entry in value]
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value

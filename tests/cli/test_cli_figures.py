@@ -14,7 +14,7 @@ def test_info_holds_everything(vmonf, labelled_model):
     assert values["file"] == {
         "path": str(labelled_model),
         "bytes": labelled_model.stat().st_size,
-        "format_version": 1,
+        "format_version": 2,
     }
     assert values["mixture"]["classes"] == ["high", "low"]
     assert values["mixture"]["weights"] == mixture.weights_.tolist()

@@ -1,5 +1,7 @@
 import inspect
 import json
+import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -399,3 +401,33 @@ def test_components_without_rows_are_dropped(vmonf, data, tmp_path):
     result = vmonf.run("fit", data, "-o", some, "-k", 2, "--drop-unused", 1)
     assert result.exit_code == 2
     assert "--drop-unused: 1 must be a share" in " ".join(result.stderr.split())
+
+
+def test_sigterm_saves_the_checkpoint_and_exits_with_143(vmonf, data, tmp_path, monkeypatch):
+    from vmonf.training import TrainingLoop
+
+    whole = TrainingLoop._epoch
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated(self, epoch, began):
+        if epoch == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, epoch, began)
+
+    out, state = tmp_path / "m.vmonf", tmp_path / "m.checkpoint"
+    options = ("-k", 2, "--columns", "x,y", "--init", "kmeans", *vmonf.quick, "--max-epochs", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "_epoch", terminated)
+        result = vmonf.run("fit", data, "-o", out, *options, "--checkpoint", state)
+    assert result.exit_code == 143
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.checkpoint"]
+    assert signal.getsignal(signal.SIGTERM) == before
+    seen = []
+
+    def watched(self, epoch, began):
+        seen.append(epoch)
+        return whole(self, epoch, began)
+
+    monkeypatch.setattr(TrainingLoop, "_epoch", watched)
+    vmonf.succeed("fit", data, "-o", out, *options, "--checkpoint", state)
+    assert seen == [3, 4]

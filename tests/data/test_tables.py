@@ -188,8 +188,15 @@ def test_empty_binary_table(tmp_path, ending):
     ("name", "content", "expected"),
     [
         ("a.csv", "a,b\n1,2,3\n", "cannot be read as .csv (found more fields"),
-        ("a.csv", b"a,b\n1,caf\xe9\n", "cannot be read as .csv (invalid utf-8"),
-        ("a.csv", "a,b\n1,2\n".encode("utf-16"), "is text in UTF-16: save it as UTF-8"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16")[:-1], "begins as text in UTF-16, but is not"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "is not text in UTF-8"),
+        ("a.csv", b"PAR1 and nothing more PAR1", "is not text, but a Parquet file: name it .parq"),
+        ("a.tsv", b"\x93NUMPY\x01\x00", "is not text, but an array of numpy: name it .npy"),
+        ("a.csv", b"\x1f\x8b\x08", "is not text, but compressed by gzip: decompress it first"),
+        ("a.csv", 'a,b\n1,2\n3,"4', "has a quotation mark without its end (it has 1)"),
+        ("a.csv", "5.1,3.5\n4.9,3.0\n", "has numbers in its first line (5.1, 3.5), where names"),
+        ("a.csv", "5.1,setosa\n4.9,virginica\n", "has numbers in its first line (5.1), where"),
+        ("a.csv", "a,b,a\n1,2,3\n", "has 2 columns named 'a': give each its name"),
         ("a.parquet", b"PAR1 and nothing more PAR1", "cannot be read as .parquet ("),
         ("a.parquet", b"", "cannot be read as .parquet ("),
         ("a.parquet", "a,b\n1,2\n3,4\n", "its ending matches its content"),
@@ -339,9 +346,9 @@ def test_names_given_twice_and_none_left(frame):
 
 
 def test_column_that_is_not_numeric_is_named_with_its_first_bad_value(tmp_path):
-    frame = read_table(written(tmp_path, "a.csv", "x,y\n1,1\n2,\n3,2.5\n4,n/a\n5,none\n"))
+    frame = read_table(written(tmp_path, "a.csv", "x,y\n1,1\n2,\n3,2.5\n4,few\n5,none\n"))
     assert failure(feature_columns, frame, None, []) == (
-        "The column 'y' is not numeric (row 4 holds 'n/a', of type String): exclude it, or "
+        "The column 'y' is not numeric (row 4 holds 'few', of type String): exclude it, or "
         "choose columns."
     )
 
@@ -352,7 +359,11 @@ def test_column_that_is_not_numeric_is_named_with_its_first_bad_value(tmp_path):
         (polars.Series([None, "1", "2"]), "row 2 holds '1', of type String"),
         (polars.Series([None, "x" * 100]), f"row 2 holds '{'x' * 59}..., of type String"),
         (polars.Series(["a", "b"], dtype=polars.Categorical), "row 1 holds 'a', of type Categ"),
-        (polars.Series(["2024-01-02"]).str.to_date(), "row 1 holds 2024-01-02, of type Date"),
+        (polars.Series(["2024-01-02"]).str.to_date(), "holds dates or times (row 1 holds 2024-0"),
+        (polars.Series(["2024-01-02 10:00"]), "holds dates or times (row 1 holds '2024-01-02 10"),
+        (polars.Series(["3.4.2024"]), "convert it to a number, such as days since the first, excl"),
+        (polars.Series([3], dtype=polars.Duration), "holds dates or times (row 1 holds 0:00:00"),
+        (polars.Series(["1,5"]), "of type String; write decimals with a point)"),
         (polars.Series([None, [1, 2]]), "row 2 holds [1, 2], of type List"),
         (polars.Series([None, None]), "has no values: exclude it"),
         (polars.Series([None, None], dtype=polars.String), "has no values: exclude it"),
@@ -386,11 +397,11 @@ def test_first_gap_of_a_matrix_is_named_by_rows():
         {"a": [0.0, 1.0, np.nan], "b": [0.0, np.inf, 1.0], "c": [3, None, None]}
     )
     assert failure(to_matrix, frame, ["a", "b", "c"]) == (
-        "The cell in column 'b', row 2 is infinite (1 of 4 cells that are empty or not "
-        "finite): fill such cells, remove their rows, or exclude their columns."
+        "The cell in column 'b', row 2 is infinite, one of 4 that are empty or not finite "
+        "('c': 2, 'a': 1, 'b': 1): fill such cells, remove their rows, or exclude their columns."
     )
-    assert "column 'c', row 2 is empty (1 of 3 cells" in failure(to_matrix, frame, ["a", "c"])
-    assert "column 'a', row 3 is NaN (1 of 1 cells" in failure(to_matrix, frame, ["a"])
+    assert "column 'c', row 2 is empty, one of 3 that" in failure(to_matrix, frame, ["a", "c"])
+    assert "column 'a', row 3 is NaN, one of 1 that" in failure(to_matrix, frame, ["a"])
     assert "'n' is not numeric" in failure(to_matrix, polars.DataFrame({"n": ["a"]}), ["n"])
 
 

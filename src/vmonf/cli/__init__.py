@@ -4,7 +4,8 @@ Each verb has one file; `common` holds what they share. torch, polars and other 
 slow to import are imported inside the verbs, so that `vmonf --help` is fast.
 
 Tables, JSON and other results go to standard output; progress, remarks and errors go to standard
-error. The exit code is 0 for success, 1 for a failure, 2 for bad usage and 130 for Ctrl-C.
+error. The exit code is 0 for success, 1 for a failure, 2 for bad usage, 130 for Ctrl-C
+and 143 for SIGTERM.
 """
 
 from typing import Annotated

@@ -184,7 +184,8 @@ def feature_columns_of(
     TableError
         If a feature or an excluded column is missing, or the number of columns is not D.
     """
-    from vmonf.data.tables import TableError, feature_columns
+    from vmonf.data import TableError
+    from vmonf.data.tables import feature_columns
 
     names = feature_names(mixture)
     is_unnamed = not hasattr(mixture, "feature_names_in_") or (

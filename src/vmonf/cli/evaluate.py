@@ -64,7 +64,8 @@ def evaluate(
     how well the clusters agree with the labels: accuracy under the best one-to-one map, normalized
     mutual information, adjusted Rand index, and a contingency table.
     """
-    from vmonf.data.tables import TableError, label_column, read_table
+    from vmonf.data import TableError, read_table
+    from vmonf.data.tables import label_column
 
     frame = read_table(data)
     train_frame = None if train is None else read_table(train)

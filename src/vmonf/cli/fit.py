@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
+import signal
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +19,7 @@ from vmonf.cli.common import (
     Json,
     Quiet,
     print_json,
+    remark,
     split_names,
 )
 from vmonf.files import check_output
@@ -23,6 +27,8 @@ from vmonf.files import check_output
 if TYPE_CHECKING:
     from vmonf import FlowMixture
 
+#: With more features, the start takes so long that it is announced: it has no progress bar.
+MANY_FEATURES = 256
 #: Parameters of FlowMixture that have their own option; --set refuses them.
 OPTIONS = {
     "n_components": "--components",
@@ -141,8 +147,9 @@ def fit(
 ) -> None:
     """Fit a mixture of flows to a table and write the model.
 
-    Ctrl-C ends the training early: the best model so far is written. The options are parameters
-    of FlowMixture, whose documentation describes them in detail.
+    Ctrl-C ends the training early: the best model so far is written. A second within two seconds
+    stops without a model. After SIGTERM the checkpoint holds the last whole epoch. The options are
+    parameters of FlowMixture, whose documentation describes them in detail.
     """
     parameters: dict[str, Any] = {
         "n_components": _value(components),
@@ -180,8 +187,12 @@ def fit(
     sample_weight = None if weight is None else to_matrix(frame, [weight])[:, 0]
 
     mixture = _mixture(parameters, changes or ())
+    if len(features) > MANY_FEATURES:
+        count = f"{len(rows)} rows of {len(features)} features"
+        remark(f"Finding the start in {count}: this may take minutes.", quiet or as_json)
     began = time.perf_counter()
-    mixture.fit(rows, labels, sample_weight)
+    with _exit_on_sigterm():
+        mixture.fit(rows, labels, sample_weight)
     seconds = time.perf_counter() - began
     fitted = mixture.classes_
     if drop_unused is not None:
@@ -225,6 +236,16 @@ def fit(
                 f"{', '.join(map(str, dropped)) or 'none'}."
             )
         typer.echo(f"Wrote {output}.")
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM exit with code 143 as an exception does, so that a checkpoint is written."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _null_if_nan(number: float) -> float | None:

@@ -24,24 +24,27 @@ def info(model: Model, as_json: Json = False) -> None:
 
     These are the mixture, the training result and every setting of the fit.
     """
-    from safetensors import safe_open
+    import msgspec
 
     from vmonf import FlowMixture
-    from vmonf.storage import read_model
+    from vmonf.model_file import Document
+    from vmonf.storage import FORMAT_VERSION, read_model
 
-    document, _ = read_model(model)
-    with safe_open(model, framework="pt") as file:
-        version = int(file.metadata()["version"])
+    document, _ = read_model(model, Document)
     mixture = FlowMixture.load(model, device="cpu")
     parameters = mixture.model_.parameters()
     sections: dict[str, dict[str, Any]] = {
-        "file": {"path": str(model), "bytes": model.stat().st_size, "format_version": version},
+        "file": {
+            "path": str(model),
+            "bytes": model.stat().st_size,
+            "format_version": FORMAT_VERSION,
+        },
         "mixture": {
             "components": len(mixture.classes_),
             "classes": mixture.classes_.tolist(),
             "weights": mixture.weights_.tolist(),
             "features": len(feature_names(mixture)),
-            "feature_names": document["feature_names"],
+            "feature_names": document.feature_names,
             "parameters": sum(parameter.numel() for parameter in parameters),
         },
         "training": {
@@ -58,7 +61,7 @@ def info(model: Model, as_json: Json = False) -> None:
         "start": _of_start(mixture.start_),
         "number": _of_number(mixture.number_),
         # Read from the file, because the loaded model's device can differ from the fit's.
-        "settings": document["parameters"],
+        "settings": msgspec.structs.asdict(document.parameters),
     }
     if as_json:
         print_json(sections)

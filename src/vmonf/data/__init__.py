@@ -3,7 +3,8 @@
 Importing this package imports numpy; polars is imported when a table is first read or written.
 """
 
-from vmonf.data.tables import TableError, read_table, write_table
+from vmonf.data.faults import TableError
+from vmonf.data.tables import read_table, write_table
 from vmonf.data.toy import Pinwheel, ToyMixture, TwoCircles
 
 __all__ = ["Pinwheel", "TableError", "ToyMixture", "TwoCircles", "read_table", "write_table"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmonf.data.tables import TableError
+from vmonf.data.faults import TableError
 
 FloatArray = NDArray[np.float64]
 ByteArray = NDArray[np.uint8]

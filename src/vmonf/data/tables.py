@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmonf.data.faults import TableError
+from vmonf.data.text import read_text
 from vmonf.files import check_ending, check_output, written_whole
 from vmonf.labels import LabelError, read_labels
 
@@ -28,9 +31,9 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".npy")
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
-
-class TableError(ValueError):
-    """A table, its file or one of its columns is not valid; the message says what to do."""
+#: Texts that are dates or times, and numbers with a comma.
+_DATE = re.compile(r"\d{4}-\d{1,2}(-\d{1,2}|$)|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\d{1,2}:\d\d")
+_COMMA = re.compile(r"[+-]?\d+(,\d+)+$")
 
 
 def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
@@ -39,9 +42,9 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
     Parameters
     ----------
     path : path-like
-        A file that ends in .csv, .tsv (both UTF-8, with a header line, empty cells are null),
-        .parquet or .npy (an array of n rows, or of n rows and D columns, which are then named
-        "0", "1", ...; without pickled objects).
+        A file that ends in .csv, .tsv (text with a header line; empty cells are null), .parquet or
+        .npy (an array of n rows, or of n rows and D columns, which are then named "0", "1", ...;
+        without pickled objects).
 
     Returns
     -------
@@ -59,6 +62,11 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
     Types of a text file's columns are inferred from all of its rows. Blanks around numbers and
     column names are removed. Blank lines at the end of the file are ignored, unless the table
     has a single column, where a blank line is an empty cell.
+
+    In a column of numbers, texts such as "NA", "?" and "-" (`vmonf.data.text.MISSING`) are null. A
+    column without a name, such as pandas' and R's row numbers, is left out with a warning. Text in
+    UTF-16, or separated by `;`, tabs or `|`, is read too, as are decimal commas if cells are not
+    separated by commas; Latin-1 is read with a warning. A first line of numbers is refused.
     """
     import polars
 
@@ -71,13 +79,15 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
         raise TableError(f"'{source}' is a folder, not a file: name one table in it.")
     if not source.exists():
         raise TableError(f"The file '{source}' does not exist: check its name and folder.")
+    if not source.is_file():
+        raise TableError(f"'{source}' is a device or a pipe, not a file: copy the table to a file.")
     try:
         if ending == ".parquet":
             frame = polars.read_parquet(source, glob=False)
         elif ending == ".npy":
             frame = _read_npy(source)
         else:
-            frame = _read_text(source, _SEPARATORS[ending])
+            frame = read_text(source, _SEPARATORS[ending])
     except TableError:
         raise
     except OSError as error:
@@ -171,9 +181,7 @@ def feature_columns(
     if not chosen:
         raise TableError("No column is left to be a feature: choose one that is not excluded.")
     for name in _not_numeric(frame.select(chosen)):
-        raise TableError(
-            f"The column {name!r} {_fault(frame[name])}: exclude it, or choose columns."
-        )
+        raise TableError(f"The column {name!r} {_fault(frame[name])}, or choose columns.")
     return chosen
 
 
@@ -201,17 +209,25 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     names = feature_columns(frame, columns, [])
     numbers = frame.select(names).cast(polars.Float64)
     matrix = numbers.to_numpy(order="c", writable=True)
-    gaps = np.argwhere(~np.isfinite(matrix))
-    if len(gaps) == 0:
+    is_gap = ~np.isfinite(matrix)
+    if not is_gap.any():
         return matrix
-    row, position = map(int, gaps[0])
+    row, position = map(int, np.argwhere(is_gap)[0])
     value = numbers[row, position]
     fault = "empty" if value is None else "NaN" if np.isnan(value) else "infinite"
+    counts = is_gap.sum(axis=0)
     raise TableError(
-        f"The cell in column {names[position]!r}, row {row + 1} is {fault} (1 of {len(gaps)} cells "
-        "that are empty or not finite): fill such cells, remove their rows, or exclude their "
-        "columns."
+        f"The cell in column {names[position]!r}, row {row + 1} is {fault}, one of "
+        f"{counts.sum()} that are empty or not finite ({counted(names, counts)}): fill such cells, "
+        "remove their rows, or exclude their columns."
     )
+
+
+def counted(names: Sequence[str], counts: NDArray[np.int64]) -> str:
+    """How many faults each column has that has any, the most first: "'b': 4, 'a': 2"."""
+    order = [j for j in np.argsort(-counts, kind="stable") if counts[j]]
+    shown = ", ".join(f"{names[j]!r}: {counts[j]}" for j in order[:5])
+    return shown + (f" and {len(order) - 5} more columns" if len(order) > 5 else "")
 
 
 def label_column(frame: polars.DataFrame, name: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -269,46 +285,6 @@ def label_column(frame: polars.DataFrame, name: str) -> tuple[NDArray[Any], NDAr
         ) from error
 
 
-def _read_text(source: Path, separator: str) -> polars.DataFrame:
-    """Read .csv or .tsv, without blanks around numbers and names and blank lines at the end."""
-    import polars
-
-    with open(source, "rb") as stream:
-        if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise TableError(f"'{source}' is text in UTF-16: save it as UTF-8.")
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(size - 2**16, 0))
-        end = stream.read()
-    if len(end) == size and not end.strip(b"\r\n"):
-        return polars.DataFrame()  # polars 1.10 raises an error for a file of blank lines
-    frame = polars.read_csv(
-        source, separator=separator, infer_schema_length=None, glob=False, raise_if_empty=False
-    )
-    # Polars reads each blank line as a row of nulls, which is right only for a single column.
-    blank_lines = end[len(end.rstrip(b"\r\n")) :].count(b"\n") - 1
-    if blank_lines > 0 and frame.width > 1:
-        frame = frame.head(max(frame.height - blank_lines, 0))
-    frame = frame.with_columns(
-        _number_if_padded(column) for column in frame if column.dtype == polars.String
-    )
-    if len({name.strip() for name in frame.columns}) == frame.width:
-        frame = frame.rename(str.strip)
-    return frame
-
-
-def _number_if_padded(column: polars.Series) -> polars.Series:
-    """Convert text such as " 2" or "+3" to numbers if every cell of the column allows it."""
-    import polars
-
-    text = column.str.strip_chars().replace("", None)
-    if text.null_count() < len(text):
-        for kind in (polars.Int64, polars.Float64):
-            numbers = text.cast(kind, strict=False)
-            if numbers.null_count() == text.null_count():
-                return numbers
-    return column
-
-
 def _read_npy(source: Path) -> polars.DataFrame:
     """Read a numeric array of one or two axes."""
     import polars
@@ -358,12 +334,12 @@ def _not_numeric(frame: polars.DataFrame) -> list[str]:
 
 
 def _fault(column: polars.Series) -> str:
-    """Describe why a column is not numeric, with its first value that is not a number."""
+    """Describe why a column is not numeric, with its first such value, and what to do about it."""
     import polars
 
     wrong = present = column.is_not_null()
     if not present.any():
-        return "has no values"
+        return "has no values: exclude it"
     if column.dtype == polars.String:
         numbers = column.str.strip_chars().cast(polars.Float64, strict=False)
         wrong = present & numbers.is_null()
@@ -373,7 +349,15 @@ def _fault(column: polars.Series) -> str:
     cell = column.slice(row, 1).to_list()[0]
     value = repr(cell) if isinstance(cell, str) else str(cell)
     value = value if len(value) <= 60 else f"{value[:60]}..."
-    return f"is not numeric (row {row + 1} holds {value}, of type {column.dtype})"
+    if column.dtype.is_temporal() or (isinstance(cell, str) and _DATE.match(cell.strip())):
+        return (
+            f"holds dates or times (row {row + 1} holds {value}, of type {column.dtype}): convert "
+            "it to a number, such as days since the first, exclude it"
+        )
+    hint = ""
+    if isinstance(cell, str) and _COMMA.match(cell.strip()):
+        hint = "; write decimals with a point"
+    return f"is not numeric (row {row + 1} holds {value}, of type {column.dtype}{hint}): exclude it"
 
 
 def _check_exist(frame: polars.DataFrame, names: Sequence[str]) -> None:

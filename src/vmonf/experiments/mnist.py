@@ -25,6 +25,7 @@ from vmonf.experiments.common import PAPER_TRAINING, accuracy, command_of, stem_
 from vmonf.experiments.ledger import Ledger
 from vmonf.metrics import best_map, clustering_scores, contingency_table
 from vmonf.start import graph_clusters
+from vmonf.storage import previous_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -274,7 +275,8 @@ def _finish(
     }
     if files.figure is not None:
         _draw(mixture, split.train, X).savefig(files.figure, bbox_inches="tight")
-    files.checkpoint.unlink(missing_ok=True)
+    for path in (files.checkpoint, previous_checkpoint(files.checkpoint)):
+        path.unlink(missing_ok=True)
     return result
 
 

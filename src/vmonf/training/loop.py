@@ -14,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vmonf.metrics import adjusted_rand_index
 from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.rows import Rows
+from vmonf.training.interrupt import is_second
 from vmonf.training.objective import Objective
 from vmonf.training.schedules import Plateau, TemperatureSchedule
 from vmonf.training.specification import Training
@@ -195,7 +196,8 @@ class TrainingLoop:
     def run(self) -> TrainingResult:
         """Train to the end, and set the model to the best weights.
 
-        If a state was loaded, training continues from it.
+        If a state was loaded, training continues from it. Ctrl-C ends it early; a second within
+        two seconds is raised.
 
         Raises
         ------
@@ -223,6 +225,8 @@ class TrainingLoop:
                 for watcher in self.watchers:
                     watcher.on_epoch(self)
         except KeyboardInterrupt:
+            if is_second():
+                raise
             self.result.interrupted = True
         finally:
             self._restore()

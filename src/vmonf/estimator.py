@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -16,7 +16,9 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from vmonf.fitting import find_number, fit_best, prepare
+from vmonf.data.source import Readable, is_source, open_source
+from vmonf.data.tables import TableError, feature_columns
+from vmonf.fitting import Table, find_number, fit_best, prepare
 from vmonf.flows import Family
 from vmonf.judge import Verdict
 from vmonf.labels import encode_labels, with_new_names
@@ -28,9 +30,11 @@ from vmonf.rows import distinct_rows
 from vmonf.settings import check_parameters, parameters_of_components, resolve, with_nested
 from vmonf.start import Agreement, Number
 from vmonf.storage import read_model, write_model
+from vmonf.stream import StreamedTable, Survey, survey
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
 
 if TYPE_CHECKING:
+    import polars
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
@@ -267,8 +271,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
+        y: ArrayLike | str | None = None,
+        sample_weight: ArrayLike | str | None = None,
         *,
         clusters: ArrayLike | None = None,
         watchers: Iterable[Callable[[Self], object]] = (),
@@ -277,14 +281,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n, D)
-        y : array-like of shape (n,), optional
-            Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "".
-        sample_weight : array-like of shape (n,), optional
-            Non-negative weight of each row. A weight of two is the same as two equal rows.
+        X : array-like or DataFrame of shape (n, D), or a table that is read in parts
+            A path, a pattern of paths, a polars LazyFrame or an Arrow dataset is read in parts:
+            see `vmonf.data.open_source` and docs/big-tables.md. Its features are all columns but
+            those of labels and weights, and must be numeric. With at most 100,000 distinct rows
+            it is fitted as a table in memory.
+        y : array-like of shape (n,) or str, optional
+            Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "". If X is
+            read in parts, the name of a column.
+        sample_weight : array-like of shape (n,) or str, optional
+            Non-negative weight of each row. A weight of two is the same as two equal rows. If X
+            is read in parts, the name of a column.
         clusters : int array-like of shape (n,), optional
             The initial cluster of each row, 0 to K - 1, or -1 if it is not given. These replace
             the clusters of `init`. Labels take precedence, and are used throughout the training.
+            It cannot be combined with an X that is read in parts.
         watchers : iterable of callables, optional
             Each is called with the current mixture, once after pretraining and before the first
             epoch, and then after each epoch. The mixture predicts, scores and samples;
@@ -311,8 +322,19 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
+        random = check_random_state(self.random_state)
+        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
+        seen, table = None, None
+        if is_source(X):
+            if clusters is not None:
+                raise ValueError("clusters cannot be given for an X that is read in parts.")
+            table = _streamed(X, y, sample_weight)
+            seen = survey(table, seeds[0])
+            X, sample_weight = _frame(seen.x, table.features), seen.weight
+            y = None if y is None else _labels_of(seen)
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
         values: Array = validate_data(header, X, dtype=np.float64, ensure_min_samples=2)
+        names = _column_names(header)
         weight = _checked_weight(sample_weight, values)
         fixed = None if self.n_components == "auto" else int(self.n_components)
         classes, component = _components_of(y, weight, fixed)
@@ -320,18 +342,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_clusters = max(len(classes), n_given, 1)
         cluster = _checked_clusters(clusters, len(values), n_clusters, self.init)
         rows = distinct_rows(values, weight, component, cluster)
-        random = check_random_state(self.random_state)
-        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
-        names = _column_names(header)
+        if table is None or seen is None or seen.is_whole:
+            fitted = Table.of(rows, names)
+        else:
+            fitted = Table.of_stream(rows, names, table, seen, component)
         number, sample = Number(len(classes)), None
         if n_given:
             number = Number(max(len(classes), n_given), "clusters")
         elif fixed is None:
             at_least = max(len(classes), 1)
-            number, sample = find_number(rows, names, at_least, self.max_components, seeds[0])
+            number, sample = find_number(fitted, at_least, self.max_components, seeds[0])
         classes = with_new_names(classes, number.chosen)
-        settings = resolve(parameters, rows.n_rows, values.shape[1], len(classes))
-        prepared = prepare(rows, names, settings, seeds[0], sample)
+        settings = resolve(
+            parameters, fitted.n_rows, values.shape[1], len(classes), fitted.n_sampled
+        )
+        prepared = prepare(fitted, settings, seeds[0], sample)
         known = {
             **_fitted_attributes(header),
             "classes_": classes,
@@ -355,7 +380,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_predict(
-        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike | str | None = None,
+        sample_weight: ArrayLike | str | None = None,
     ) -> NDArray[Any]:
         """Fit, and return the cluster of each row, from the posterior: (n,); see `fit`."""
         clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
@@ -365,7 +393,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self,
         X: ArrayLike,
         least: float = 0.01,
-        sample_weight: ArrayLike | None = None,
+        sample_weight: ArrayLike | str | None = None,
     ) -> Self:
         """The fitted mixture without the components that hold few of the rows.
 
@@ -378,13 +406,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n, D)
+        X : array-like or DataFrame of shape (n, D), or a table that is read in parts
             The rows that decide, such as those of the fit.
         least : float, default=0.01
             Components whose use is smaller are left out. Classes with labels are always kept, and
             so is the component that is used most.
-        sample_weight : array-like of shape (n,), optional
-            Non-negative weight of each row.
+        sample_weight : array-like of shape (n,) or str, optional
+            Non-negative weight of each row, or the name of their column.
 
         Returns
         -------
@@ -402,8 +430,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If the posterior network is not ours and has no method `only`.
         """
         check_number("least", least, at_least=0, below=1)
-        share = self.predict_proba(X)
-        use = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
+        use = self._use(X, sample_weight)
         is_kept = (use >= least) | np.isin(self.classes_, self.labelled_classes_)
         is_kept[use.argmax()] = True
         kept = np.flatnonzero(is_kept)
@@ -507,13 +534,23 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return np.exp(self._evaluate(self._log_proba(method), X))
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """Exact log density of each row, in nats: (n,)."""
+        """Exact log density of each row, in nats: (n,).
+
+        X may be a table that is read in parts (see `vmonf.data.open_source`), here and in every
+        method that scores rows. Results are in the order of its rows.
+        """
         check_is_fitted(self, "model_")
         return self._evaluate(self.model_.log_prob, X)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
-        """Mean exact log density of the rows, in nats per row; y is ignored."""
-        return float(self.score_samples(X).mean())
+        """Mean exact log density of the rows, in nats per row; y is ignored.
+
+        An X that is read in parts needs memory for a part alone.
+        """
+        check_is_fitted(self, "model_")
+        parts = [(values.sum(), len(values)) for values in map(self.score_samples, self._parts(X))]
+        total, n_rows = map(sum, zip(*parts, strict=True))
+        return float(total / n_rows)
 
     def bic(self, X: ArrayLike) -> float:
         """Bayesian information criterion of the rows; lower is better.
@@ -573,7 +610,33 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model = self.model_
         return model.log_posterior if method == "posterior" else model.log_responsibilities
 
+    def _parts(self, X: Any) -> Iterator[ArrayLike]:
+        """The rows of X: whole, or in parts if it is a source."""
+        if not is_source(X):
+            yield X
+            return
+        table = self._table(X)
+        row = 0
+        for frame in table.source.in_order(table.columns):
+            yield _frame(table.features_of(frame, row)[0], table.features)
+            row += len(frame)
+
+    def _table(self, X: Readable, weight: str | None = None) -> StreamedTable:
+        """A source, with its columns that are the features of this mixture."""
+        source = open_source(X)
+        names = getattr(self, "feature_names_in_", None)
+        names = source.columns if names is None else names.tolist()
+        features = feature_columns(source.head(), names, [])
+        if len(features) != self.n_features_in_:
+            raise TableError(
+                f"{source.name} has {len(features)} columns, and the model has "
+                f"{self.n_features_in_} features: select the columns in the model's order."
+            )
+        return StreamedTable(source, features, None, weight)
+
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
+        if is_source(X):
+            return np.concatenate([self._evaluate(function, part) for part in self._parts(X)])
         rows: Array = validate_data(self, X, dtype=np.float64, reset=False)
         x = torch.from_numpy(np.array(rows)).to(self.model_.log_weights.device)
         values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
@@ -581,6 +644,23 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             row = int(np.isnan(values.reshape(len(rows), -1)).any(axis=1).argmax())
             raise ArithmeticError(_why_not_a_number(self.model_, row, x[row : row + 1]))
         return values
+
+    def _use(self, X: ArrayLike, sample_weight: ArrayLike | str | None) -> Array:
+        """The weighted mean of q(c given x) over rows: (K,)."""
+        check_is_fitted(self, "model_")
+        if not is_source(X):
+            share = self.predict_proba(X)
+            use: Array = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
+            return use
+        if not (sample_weight is None or isinstance(sample_weight, str)):
+            raise ValueError("X is read in parts: give the name of a column as sample_weight.")
+        table = self._table(X, sample_weight)
+        use, total, row = np.zeros(len(self.classes_)), 0.0, 0
+        for frame in table.source.in_order(table.columns):
+            x, weight = table.features_of(frame, row)
+            use += weight @ self.predict_proba(_frame(x, table.features))
+            total, row = total + weight.sum(), row + len(frame)
+        return use / total
 
     # ---------------------------------------------------------------- sampling
 
@@ -695,6 +775,35 @@ class _MixtureWatcher(Watcher):
     def on_epoch(self, loop: TrainingLoop) -> None:
         """Call the function after an epoch."""
         self.on_start(loop)
+
+
+def _streamed(X: Readable, y: object, sample_weight: object) -> StreamedTable:
+    """The table to fit, with the columns of its labels and weights."""
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if not (value is None or isinstance(value, str)):
+            raise ValueError(f"X is read in parts: give the name of a column as {name}.")
+    source = open_source(X)
+    beside = [name for name in (y, sample_weight) if isinstance(name, str)]
+    features = feature_columns(source.head(), None, beside)
+    label = y if isinstance(y, str) else None
+    return StreamedTable(
+        source, features, label, sample_weight if isinstance(sample_weight, str) else None
+    )
+
+
+def _labels_of(seen: Survey) -> NDArray[Any]:
+    """The label of each row of the sample: -1, or None among strings, if it has none."""
+    is_text = any(isinstance(label, str) for label in seen.labels)
+    # The last entry is that of index -1.
+    labels = np.array([*seen.labels, None if is_text else -1], dtype=object if is_text else None)
+    return labels[seen.label]
+
+
+def _frame(x: Array, features: Sequence[str]) -> polars.DataFrame:
+    """Rows with names of columns."""
+    import polars
+
+    return polars.DataFrame(x, schema=list(features))
 
 
 def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:

@@ -177,7 +177,9 @@ def feature_columns(
     return chosen
 
 
-def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+def to_matrix(
+    frame: polars.DataFrame, columns: Sequence[str], first_row: int = 0
+) -> NDArray[np.float64]:
     """Convert numeric columns to a matrix without missing values.
 
     Parameters
@@ -185,6 +187,8 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     frame : polars.DataFrame
     columns : sequence of str
         The names of the columns, as `feature_columns` returns them.
+    first_row : int
+        The number of rows of the table before this part of it, for messages.
 
     Returns
     -------
@@ -208,9 +212,9 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     value = numbers[row, position]
     fault = "empty" if value is None else "NaN" if np.isnan(value) else "infinite"
     raise TableError(
-        f"The cell in column {names[position]!r}, row {row + 1} is {fault} (1 of {len(gaps)} cells "
-        "that are empty or not finite): fill such cells, remove their rows, or exclude their "
-        "columns."
+        f"The cell in column {names[position]!r}, row {first_row + row + 1} is {fault} (1 of "
+        f"{len(gaps)} cells that are empty or not finite): fill such cells, remove their rows, or "
+        "exclude their columns."
     )
 
 

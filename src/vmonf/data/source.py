@@ -51,11 +51,14 @@ class Source(ABC):
     columns : list of str
     stretches : int array of shape (S,)
         Number of rows of each stretch, in the order of the rows.
+    is_in_memory : bool
+        Whether all rows are held in memory, since they came from a text or .npy file.
     """
 
     name: str
     columns: list[str]
     stretches: IntArray
+    is_in_memory: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -186,10 +189,16 @@ class _Dataset(Source):
         self._schema = dataset.schema
         self._parts: list[Any] = []
         with _errors_of(self.name):
+            counts: list[int] = []
             for fragment in dataset.get_fragments():
-                can_split = hasattr(fragment, "split_by_row_group")
-                self._parts += fragment.split_by_row_group() if can_split else [fragment]
-            counts = [part.count_rows() for part in self._parts]
+                if hasattr(fragment, "split_by_row_group"):
+                    groups = fragment.split_by_row_group()
+                    self._parts += groups
+                    # `count_rows` of a row group would be that of its file.
+                    counts += [group.row_groups[0].num_rows for group in groups]
+                else:
+                    self._parts.append(fragment)
+                    counts.append(fragment.count_rows())
         self._parts = [part for part, count in zip(self._parts, counts, strict=True) if count]
         self.stretches = np.array([count for count in counts if count], dtype=np.int64)
 
@@ -238,7 +247,9 @@ def _of_path(data: str | os.PathLike[str]) -> Source:
         found = [path]
     else:
         frame = read_table(path)
-        return _Scans(f"'{text}'", [f"'{text}'"], [frame.lazy()], STRETCH_ROWS)
+        source = _Scans(f"'{text}'", [f"'{text}'"], [frame.lazy()], STRETCH_ROWS)
+        source.is_in_memory = True
+        return source
     scans = [polars.scan_parquet(each, glob=False) for each in found]
     return _Scans(f"'{text}'", [f"'{each}'" for each in found], scans, STRETCH_ROWS)
 

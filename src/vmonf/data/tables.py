@@ -177,6 +177,18 @@ def feature_columns(
     return chosen
 
 
+def select_columns(frame: polars.DataFrame, names: Sequence[str]) -> list[str]:
+    """The names, each once.
+
+    Raises
+    ------
+    TableError
+        If one is missing from the table.
+    """
+    _check_exist(frame, names)
+    return list(dict.fromkeys(names))
+
+
 def to_matrix(
     frame: polars.DataFrame, columns: Sequence[str], first_row: int = 0
 ) -> NDArray[np.float64]:

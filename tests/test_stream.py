@@ -116,7 +116,7 @@ def test_a_pass_has_every_row_once_but_those_held_out(small):
     seen = torch.cat([batch.x for batch in batches]).numpy()
     expected = np.setdiff1d(np.flatnonzero(np.arange(10_050) % 3), np.arange(0, 10_050, 7))
     keys = row_keys(x[expected])
-    place = {key: row for key, row in zip(keys.tolist(), expected, strict=True)}
+    place = dict(zip(keys.tolist(), expected, strict=True))
     rows = np.array([place[key] for key in row_keys(seen).tolist()])
     assert sorted(rows) == expected.tolist()
     component = torch.cat([batch.component for batch in batches]).numpy()

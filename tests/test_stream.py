@@ -258,6 +258,10 @@ def test_methods_read_a_source_in_parts(small):
         of_source = getattr(mixture, name)(frame.lazy())
         np.testing.assert_allclose(of_source, getattr(mixture, name)(rows), rtol=1e-9, atol=1e-9)
     assert mixture.score(frame.lazy()) == pytest.approx(mixture.score(rows))
+    unnamed = FlowMixture(3, **QUICK).fit(x[:500])  # which has all columns for features
+    np.testing.assert_allclose(unnamed.elbo(rows.lazy()), unnamed.elbo(x), rtol=1e-9)
+    with pytest.raises(TableError, match="has 2 columns, and the model has 1 features"):
+        FlowMixture(1, **QUICK).fit(x[:500, :1]).score(rows.lazy())
 
 
 @pytest.mark.parametrize(

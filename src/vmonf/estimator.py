@@ -16,18 +16,24 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from vmonf.data.source import Readable, is_source, open_source
+from vmonf.data.source import Readable, Source, is_source, open_source
 from vmonf.data.tables import TableError, feature_columns
-from vmonf.fitting import Table, find_number, fit_best, prepare
+from vmonf.fitting import Table, find_number, fit_best, go_on, prepare
 from vmonf.flows import Family
-from vmonf.judge import Verdict
+from vmonf.judge import Verdict, compare
 from vmonf.labels import encode_labels, with_new_names
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import from_document, to_document
 from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
-from vmonf.settings import check_parameters, parameters_of_components, resolve, with_nested
+from vmonf.settings import (
+    check_parameters,
+    parameters_of_components,
+    resolve,
+    specifications,
+    with_nested,
+)
 from vmonf.start import Agreement, Number
 from vmonf.storage import read_model, write_model
 from vmonf.stream import StreamedTable, Survey, survey
@@ -128,6 +134,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     random_state : int, RandomState or None, default=None
         Seed of all random numbers of the fit, and of `sample` unless it is given another.
+    warm_start : bool, default=False
+        Whether a further `fit` goes on from the fitted mixture instead of a new start: with its
+        components, flows and scaling of columns, whatever the other parameters say. An epoch is
+        kept only if it raises the held-out log-likelihood of the new rows. There is no
+        checkpoint, and `n_init` is not used.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -230,6 +241,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         checkpoint: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -249,6 +261,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
+        self.warm_start = warm_start
         self.verbose = verbose
 
     def set_params(self, **params: Any) -> Self:
@@ -322,6 +335,10 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
+        if self.warm_start and hasattr(self, "model_"):
+            if clusters is not None:
+                raise ValueError("clusters cannot be given to a fit that goes on: warm_start=True.")
+            return self._go_on(X, y, sample_weight, parameters, watchers)
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
         seen, table = None, None
@@ -377,6 +394,121 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             number_=number,
         )
         self._parameters_of_fit = parameters
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+    ) -> Self:
+        """Train the fitted mixture with one pass of steps over new rows; or fit, if it is not.
+
+        No rows are held out, and nothing is judged: the last averaged weights are kept. There is
+        no memory of earlier rows but the weights. What only those rows showed is forgotten,
+        the sooner the more the new rows differ and the more of them there are: components that
+        the new rows do not use lose their mixing weight. So give rows of all kinds in each call,
+        and thousands of them: each call begins with a new optimiser at `learning_rate`. The
+        number of components, the classes and the scaling of columns stay as they are.
+        `history_` and `verdict_` are those of this call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`. Labels must be among those of the first fit.
+
+        Returns
+        -------
+        FlowMixture
+            This object.
+        """
+        if not hasattr(self, "model_"):
+            return self.fit(X, y, sample_weight)
+        parameters = self.get_params(deep=False)
+        check_parameters(parameters)
+        training = dataclasses.replace(
+            specifications(parameters)["training"],
+            epoch_rows=None,
+            learning_rate_schedule="constant",
+            refine_posterior=False,
+        )
+        one_pass = {
+            "training": training,
+            "max_epochs": 1,
+            "validation_fraction": 0.0,
+            "temperature": float(self.model_.temperature),
+            "temperature_epochs": None,
+        }
+        return self._go_on(X, y, sample_weight, parameters | one_pass)
+
+    def _go_on(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | str | None,
+        sample_weight: ArrayLike | str | None,
+        parameters: dict[str, Any],
+        watchers: Iterable[Callable[[Self], object]] = (),
+    ) -> Self:
+        """Train the fitted mixture further, with these parameters of the training."""
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seen, streamed = None, None
+        if is_source(X):
+            streamed = self._table(X, y, sample_weight)
+            seen = survey(streamed, seed)
+            X, sample_weight = self._named(seen.x), seen.weight
+            y = None if y is None else _labels_of(seen)
+        values: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        weight = _checked_weight(sample_weight, values)
+        component = np.full(len(values), -1, dtype=np.int64)
+        if y is not None:
+            found, own = _components_of(y, weight, None)
+            component = _places(found, self.labelled_classes_, self.classes_)[own]
+        nowhere = np.full(len(values), -1)
+        rows = distinct_rows(values, weight, component, nowhere)
+        names = _column_names(self)
+        standardizer = self.model_.standardizer
+        shift, scale = standardizer.shift.cpu().numpy(), standardizer.scale.cpu().numpy()
+        table = Table(rows, names, shift, scale)
+        if streamed is not None and seen is not None and not seen.is_whole:
+            stream = Table.of_stream(rows, names, streamed, seen, component).stream
+            table = dataclasses.replace(table, stream=stream)
+        n_components = len(self.classes_)
+        settings = resolve(
+            parameters | {"init": "random", "base": 1, "weights": "learned", "checkpoint": None},
+            max(table.n_rows, n_components),
+            values.shape[1],
+            n_components,
+            table.n_sampled,
+        )
+        known = _fitted_attributes(self)
+        watching: list[Watcher] = [ProgressBar()] if self.verbose else []
+        watching += [
+            _MixtureWatcher(function, self, _before_training(known)) for function in watchers
+        ]
+        model, training, before, after, row_weight = go_on(
+            self.model_, table, settings, seed, watching
+        )
+        comparison = compare(after, before, row_weight)
+        is_judged = settings.n_held_out > 0
+        kept = "flows" if training.best_epoch else self.verdict_.kept
+        verdict = Verdict(
+            kept,
+            "continued" if is_judged or not training.history else "not judged",
+            *comparison,
+            float(row_weight @ after / row_weight.sum()) if is_judged else math.nan,
+            training.best_epoch,
+            len(training.history),
+        )
+        labelled = np.isin(self.classes_, self.labelled_classes_)
+        labelled[component[component >= 0]] = True
+        known |= {
+            "model_": model,
+            "history_": _by_name(training.history),
+            "converged_": training.converged,
+            "verdict_": verdict,
+            "labelled_classes_": self.classes_[labelled],
+        }
+        self._replace_fitted(**known)
         return self
 
     def fit_predict(
@@ -618,21 +750,29 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         table = self._table(X)
         row = 0
         for frame in table.source.in_order(table.columns):
-            yield _frame(table.features_of(frame, row)[0], table.features)
+            yield self._named(table.features_of(frame, row)[0])
             row += len(frame)
 
-    def _table(self, X: Readable, weight: str | None = None) -> StreamedTable:
-        """A source, with its columns that are the features of this mixture."""
-        source = open_source(X)
+    def _named(self, x: Array) -> ArrayLike:
+        """Rows with the names of the fit, if it had names, so that scikit-learn does not warn."""
         names = getattr(self, "feature_names_in_", None)
-        names = source.columns if names is None else names.tolist()
-        features = feature_columns(source.head(), names, [])
+        return x if names is None else _frame(x, names.tolist())
+
+    def _table(self, X: Readable, y: object = None, sample_weight: object = None) -> StreamedTable:
+        """A source, with its columns that are the features of this mixture."""
+        source, label, weight = _opened(X, y, sample_weight)
+        beside = [name for name in (label, weight) if name is not None]
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            features = feature_columns(source.head(), None, beside)
+        else:
+            features = feature_columns(source.head(), names.tolist(), [])
         if len(features) != self.n_features_in_:
             raise TableError(
                 f"{source.name} has {len(features)} columns, and the model has "
                 f"{self.n_features_in_} features: select the columns in the model's order."
             )
-        return StreamedTable(source, features, None, weight)
+        return StreamedTable(source, features, label, weight)
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
         if is_source(X):
@@ -652,13 +792,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             share = self.predict_proba(X)
             use: Array = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
             return use
-        if not (sample_weight is None or isinstance(sample_weight, str)):
-            raise ValueError("X is read in parts: give the name of a column as sample_weight.")
-        table = self._table(X, sample_weight)
+        table = self._table(X, sample_weight=sample_weight)
         use, total, row = np.zeros(len(self.classes_)), 0.0, 0
         for frame in table.source.in_order(table.columns):
             x, weight = table.features_of(frame, row)
-            use += weight @ self.predict_proba(_frame(x, table.features))
+            use += weight @ self.predict_proba(self._named(x))
             total, row = total + weight.sum(), row + len(frame)
         return use / total
 
@@ -777,18 +915,39 @@ class _MixtureWatcher(Watcher):
         self.on_start(loop)
 
 
-def _streamed(X: Readable, y: object, sample_weight: object) -> StreamedTable:
-    """The table to fit, with the columns of its labels and weights."""
+def _opened(X: Readable, y: object, sample_weight: object) -> tuple[Source, str | None, str | None]:
+    """The source, and the names of its columns of labels and weights."""
+    names: list[str | None] = []
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if not (value is None or isinstance(value, str)):
             raise ValueError(f"X is read in parts: give the name of a column as {name}.")
-    source = open_source(X)
-    beside = [name for name in (y, sample_weight) if isinstance(name, str)]
-    features = feature_columns(source.head(), None, beside)
-    label = y if isinstance(y, str) else None
-    return StreamedTable(
-        source, features, label, sample_weight if isinstance(sample_weight, str) else None
-    )
+        names.append(value)
+    return open_source(X), names[0], names[1]
+
+
+def _streamed(X: Readable, y: object, sample_weight: object) -> StreamedTable:
+    """The table to fit, with the columns of its labels and weights."""
+    source, label, weight = _opened(X, y, sample_weight)
+    beside = [name for name in (label, weight) if name is not None]
+    return StreamedTable(source, feature_columns(source.head(), None, beside), label, weight)
+
+
+def _before_training(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Fitted attributes but those that a watched mixture has from the training."""
+    return {k: v for k, v in attributes.items() if k not in ("model_", "history_")}
+
+
+def _places(found: NDArray[Any], labelled: NDArray[Any], classes: NDArray[Any]) -> IntArray:
+    """The component of each class that was found, and -1 at the end, for rows without a label."""
+    names = classes.tolist()
+    unknown = [name for name in found.tolist() if name not in names]
+    if unknown:
+        listed = ", ".join(map(str, labelled.tolist())) or "none"
+        raise ValueError(
+            f"y has the label {unknown[0]!r}, which the fitted mixture has no component for: its "
+            f"classes are {listed}; fit again without warm_start."
+        )
+    return np.array([*(names.index(name) for name in found.tolist()), -1], dtype=np.int64)
 
 
 def _labels_of(seen: Survey) -> NDArray[Any]:

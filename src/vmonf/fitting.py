@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -282,16 +283,8 @@ def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None =
             clusters = [largest_to_largest(each, rows.weight, weights) for each in clusters]
         cluster, others = clusters[0], tuple(zip(names, clusters[1:], strict=True))
         rows = dataclasses.replace(rows, cluster=cluster)
-        standardised = dataclasses.replace(standardised, cluster=cluster)
-    if settings.needs_spacing:
-        spacing = spacing_of(standardised.x, np.random.default_rng(seed))
-        rows = dataclasses.replace(rows, spacing=spacing)
-    tensors, stream = rows.to_tensors(settings.device), table.stream
-    if stream is not None:
-        stream = stream.without(rows.x[held_out], settings.device)
-    return Prepared(
-        standardised, tensors, table.shift, table.scale, train, held_out, chosen, others, stream
-    )
+    prepared = _with_tensors(table, rows, settings, seed, train, held_out)
+    return dataclasses.replace(prepared, start=chosen, others=others)
 
 
 def fit_best(
@@ -372,6 +365,81 @@ def fit_once(
         if settings.training.refine_posterior:
             refine_posterior(model, prepared.tensors, generator)
     return Fit(model, result, verdict, mixture.shrinkage, log_prob, prepared.start)
+
+
+def go_on(
+    model: MixtureModel,
+    table: Table,
+    settings: Settings,
+    seed: int,
+    watchers: Sequence[Watcher] = (),
+) -> tuple[MixtureModel, TrainingResult, Array, Array, Array]:
+    """Train a fitted model further, on new rows.
+
+    Parameters
+    ----------
+    model : MixtureModel
+        It is not changed.
+    table : Table
+    settings : Settings
+    seed : int
+    watchers : sequence of Watcher
+
+    Returns
+    -------
+    model : MixtureModel
+        The further trained model.
+    training : TrainingResult
+    before, after, weight : array of shape (number of judged rows,)
+        Log density of the judged rows under both models, in nats, and their weights.
+    """
+    model = copy.deepcopy(model).to(settings.device)
+    settings = dataclasses.replace(
+        settings, training=dataclasses.replace(settings.training, pretrain_epochs=0)
+    )
+    train, held_out = _split(table.rows, settings, np.random.default_rng(seed))
+    prepared = _with_tensors(table, table.rows, settings, seed, train, held_out)
+    generator = torch.Generator().manual_seed(seed)
+    judged = prepared.tensors.take(torch.from_numpy(prepared.judged).to(settings.device))
+    before = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
+    result = TrainingResult()
+    with threads_for(settings.training.batch_size * sum(p.numel() for p in model.parameters())):
+        if settings.trains:
+            # q fits the flows already, so that it is not warmed up.
+            loop = _loop(model, prepared, settings, settings.training, generator, watchers, False)
+            result = loop.run()
+        if settings.training.refine_posterior:
+            refine_posterior(model, prepared.tensors, generator)
+    after = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
+    return model, result, before, after, judged.weight.cpu().numpy()
+
+
+def _with_tensors(
+    table: Table,
+    rows: ArrayRows,
+    settings: Settings,
+    seed: int,
+    train: IntArray,
+    held_out: IntArray,
+) -> Prepared:
+    """Prepared rows that have no start yet; `rows` are the table's, perhaps with clusters."""
+    standardised = dataclasses.replace(table.standardised, cluster=rows.cluster)
+    if settings.needs_spacing:
+        spacing = spacing_of(standardised.x, np.random.default_rng(seed))
+        rows = dataclasses.replace(rows, spacing=spacing)
+    stream = table.stream
+    if stream is not None:
+        stream = stream.without(rows.x[held_out], settings.device)
+    return Prepared(
+        standardised,
+        rows.to_tensors(settings.device),
+        table.shift,
+        table.scale,
+        train,
+        held_out,
+        Agreement("none"),
+        stream=stream,
+    )
 
 
 def _split(

@@ -20,6 +20,7 @@ from vmonf.parameters import (
     ParameterError,
     Specification,
     check_choice,
+    check_flag,
     check_number,
     check_whole_number,
 )
@@ -180,6 +181,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     check_whole_number("n_init", parameters["n_init"], at_least=1)
     check_whole_number("max_epochs", parameters["max_epochs"], at_least=0)
     check_number("validation_fraction", parameters["validation_fraction"], at_least=0, below=1)
+    check_flag("warm_start", parameters["warm_start"])
     checkpoint = parameters["checkpoint"]
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise ParameterError("checkpoint", f"={checkpoint!r} must be the path of a file, or None.")

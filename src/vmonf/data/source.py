@@ -177,7 +177,8 @@ class _Scans(Source):
                 raise TableError(f"{self._names[index]} changed while it was read: begin again.")
             if part.height:
                 parts.append(part)
-        return parts[0] if len(parts) == 1 else polars.concat(parts, how="vertical_relaxed")
+        with _errors_of(self.name):
+            return parts[0] if len(parts) == 1 else polars.concat(parts, how="vertical_relaxed")
 
 
 class _Dataset(Source):

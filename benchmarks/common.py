@@ -125,12 +125,12 @@ def peak_memory(call: Callable[[], object]) -> float:
     # This makes Linux forget an earlier peak, which could hide that of the call.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    before = _largest_resident_set()
+    before = largest_resident_set()
     call()
-    return _largest_resident_set() - before
+    return largest_resident_set() - before
 
 
-def _largest_resident_set() -> float:
+def largest_resident_set() -> float:
     """Return the largest resident set of this process, in MiB."""
     # On Linux, `getrusage` would include the memory of the parent process before the fork.
     try:

@@ -120,7 +120,7 @@ def our_full_step(model: MixtureModel, X: np.ndarray) -> Callable[[], object]:
         temperature=TemperatureSchedule(1.0, 1.0, 0),
         generator=torch.Generator().manual_seed(0),
     )
-    return lambda: loop._pass(rows, 1.0)
+    return lambda: loop._steps(loop.passes.take(loop.n_batches), 1.0)
 
 
 def on_threads_of_a_fit(

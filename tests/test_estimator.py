@@ -664,13 +664,14 @@ def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
 def test_given_clusters_count_as_labels_in_pretraining(monkeypatch):
     from vmonf.training import TrainingLoop
 
-    pretrained_on, whole = [], TrainingLoop._pass
+    pretrained_on, whole = [], TrainingLoop._steps
 
-    def watched(self, rows, temperature):
-        pretrained_on.append(rows.component.tolist())
-        return whole(self, rows, temperature)
+    def watched(self, batches, temperature):
+        batches = list(batches)
+        pretrained_on.append([c for batch in batches for c in batch.component.tolist()])
+        return whole(self, iter(batches), temperature)
 
-    monkeypatch.setattr(TrainingLoop, "_pass", watched)
+    monkeypatch.setattr(TrainingLoop, "_steps", watched)
     X, _y = make_blobs(200, centers=[[-1, 0], [1, 0]], random_state=0)
     X = np.unique(X, axis=0)  # a fit merges equal rows and orders rows by content
     clusters = np.where(X[:, 1] > 0, 1, 0)
@@ -851,12 +852,13 @@ def test_restarts_score_what_they_keep():
 def test_classes_of_many_labels_are_held_out_too_and_those_of_few_are_not():
     X, y = make_blobs(600, centers=2, random_state=0)
     labels = np.where((y == 0) | (np.cumsum(y == 1) <= 5), y, -1)
-    from vmonf.fitting import prepare
+    from vmonf.fitting import Table, prepare
     from vmonf.rows import distinct_rows
     from vmonf.settings import resolve
 
     rows = distinct_rows(X, np.ones(600), labels, np.full(600, -1))
-    prepared = prepare(rows, ["a", "b"], resolve(FlowMixture(2).get_params(), 600, 2, 2), seed=0)
+    settings = resolve(FlowMixture(2).get_params(), 600, 2, 2)
+    prepared = prepare(Table.of(rows, ["a", "b"]), settings, seed=0)
     train, held_out = prepared.train, prepared.held_out
     assert len(held_out) == 60
     assert (rows.component[held_out] == 0).sum() > 15

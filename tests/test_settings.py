@@ -162,5 +162,7 @@ def test_what_a_training_depends_on_leaves_out_device_and_number_of_epochs():
     assert settings_of(max_epochs=7, **cosine).of_training() != settings_of(**cosine).of_training()
     for change in ({"flow": "nsf"}, {"weights": "uniform"}, {"temperature": 2.0}, {"init": "none"}):
         assert settings_of(**change).of_training() != one
-    resolved = Training(pretrain_epochs=20, components_per_row=None, consistency_size=0.0)
+    resolved = Training(
+        epoch_rows=None, pretrain_epochs=20, components_per_row=None, consistency_size=0.0
+    )
     assert settings_of().training == resolved

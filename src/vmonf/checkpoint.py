@@ -71,6 +71,7 @@ class _State(msgspec.Struct, forbid_unknown_fields=True):
     epoch: _Count
     seconds: Annotated[float, msgspec.Meta(ge=0)]
     learning_rate: _Positive
+    place: _Count
     result: _Result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -17,9 +17,12 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
 from vmonf.arrays import checked_rows, column_names, plain_array
-from vmonf.fitting import find_number, fit_best, prepare
+from vmonf.data.faults import TableError
+from vmonf.data.source import Readable, Source, is_source, open_source
+from vmonf.data.tables import feature_columns
+from vmonf.fitting import Table, find_number, fit_best, go_on, prepare
 from vmonf.flows import Family
-from vmonf.judge import Verdict
+from vmonf.judge import Verdict, compare
 from vmonf.labels import encode_labels, with_new_names
 from vmonf.machine import make_forks_safe
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
@@ -27,12 +30,20 @@ from vmonf.model_file import Document, from_document, to_document
 from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
 from vmonf.rows import distinct_rows
-from vmonf.settings import check_parameters, parameters_of_components, resolve, with_nested
+from vmonf.settings import (
+    check_parameters,
+    parameters_of_components,
+    resolve,
+    specifications,
+    with_nested,
+)
 from vmonf.start import Agreement, Number
 from vmonf.storage import read_model, write_model
+from vmonf.stream import StreamedTable, Survey, survey
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
 
 if TYPE_CHECKING:
+    import polars
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
@@ -127,6 +138,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     random_state : int, RandomState or None, default=None
         Seed of all random numbers of the fit, and of `sample` unless it is given another.
+    warm_start : bool, default=False
+        Whether a further `fit` goes on from the fitted mixture instead of a new start: with its
+        components, flows and scaling of columns, whatever the other parameters say. An epoch is
+        kept only if it raises the held-out log-likelihood of the new rows. There is no
+        checkpoint, and `n_init` is not used.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -229,6 +245,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         checkpoint: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -248,6 +265,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
+        self.warm_start = warm_start
         self.verbose = verbose
 
     def set_params(self, **params: Any) -> Self:
@@ -270,8 +288,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
+        y: ArrayLike | str | None = None,
+        sample_weight: ArrayLike | str | None = None,
         *,
         clusters: ArrayLike | None = None,
         watchers: Iterable[Callable[[Self], object]] = (),
@@ -283,15 +301,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame or torch.Tensor of shape (n, D)
-            Finite numbers. A missing value is refused, with its place.
-        y : array-like of shape (n,), optional
-            Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "".
-        sample_weight : array-like of shape (n,), optional
-            Non-negative weight of each row. A weight of two is the same as two equal rows.
+        X : array-like, DataFrame or torch.Tensor of shape (n, D), or a table that is read in parts
+            Finite numbers. A missing value is refused, with its place. A path, a pattern of paths,
+            a polars LazyFrame or an Arrow dataset is read in parts: see `vmonf.data.open_source`
+            and docs/big-tables.md. Its features are all columns but those of labels and weights.
+            With at most 100,000 distinct rows it is fitted as a table in memory.
+        y : array-like of shape (n,) or str, optional
+            Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "". If X is
+            read in parts, the name of a column.
+        sample_weight : array-like of shape (n,) or str, optional
+            Non-negative weight of each row. A weight of two is the same as two equal rows. If X
+            is read in parts, the name of a column.
         clusters : int array-like of shape (n,), optional
             The initial cluster of each row, 0 to K - 1, or -1 if it is not given. These replace
             the clusters of `init`. Labels take precedence, and are used throughout the training.
+            It cannot be combined with an X that is read in parts.
         watchers : iterable of callables, optional
             Each is called with the current mixture, once after pretraining and before the first
             epoch, and then after each epoch. The mixture predicts, scores and samples;
@@ -319,8 +343,23 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         make_forks_safe()
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
+        if self.warm_start and hasattr(self, "model_"):
+            if clusters is not None:
+                raise ValueError("clusters cannot be given to a fit that goes on: warm_start=True.")
+            return self._go_on(X, y, sample_weight, parameters, watchers)
+        random = check_random_state(self.random_state)
+        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
+        seen, table = None, None
+        if is_source(X):
+            if clusters is not None:
+                raise ValueError("clusters cannot be given for an X that is read in parts.")
+            table = _streamed(X, y, sample_weight)
+            seen = survey(table, seeds[0])
+            X, sample_weight = _frame(seen.x, table.features), seen.weight
+            y = None if y is None else _labels_of(seen)
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
         values = checked_rows(header, X, reset=True, at_least=2)
+        names = column_names(header)
         weight = _checked_weight(sample_weight, values)
         fixed = None if self.n_components == "auto" else int(self.n_components)
         classes, component = _components_of(y, weight, fixed)
@@ -328,18 +367,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_clusters = max(len(classes), n_given, 1)
         cluster = _checked_clusters(clusters, len(values), n_clusters, self.init)
         rows = distinct_rows(values, weight, component, cluster)
-        random = check_random_state(self.random_state)
-        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
-        names = column_names(header)
+        if table is None or seen is None or seen.is_whole:
+            fitted = Table.of(rows, names)
+        else:
+            fitted = Table.of_stream(rows, names, table, seen, component)
         number, sample = Number(len(classes)), None
         if n_given:
             number = Number(max(len(classes), n_given), "clusters")
         elif fixed is None:
             at_least = max(len(classes), 1)
-            number, sample = find_number(rows, names, at_least, self.max_components, seeds[0])
+            number, sample = find_number(fitted, at_least, self.max_components, seeds[0])
         classes = with_new_names(classes, number.chosen)
-        settings = resolve(parameters, rows.n_rows, values.shape[1], len(classes))
-        prepared = prepare(rows, names, settings, seeds[0], sample)
+        settings = resolve(
+            parameters, fitted.n_rows, values.shape[1], len(classes), fitted.n_sampled
+        )
+        prepared = prepare(fitted, settings, seeds[0], sample)
         known = {
             **_fitted_attributes(header),
             "classes_": classes,
@@ -362,8 +404,126 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self._parameters_of_fit = parameters
         return self
 
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+    ) -> Self:
+        """Train the fitted mixture with one pass of steps over new rows; or fit, if it is not.
+
+        No rows are held out, and nothing is judged: the last averaged weights are kept. There is
+        no memory of earlier rows but the weights. What only those rows showed is forgotten,
+        the sooner the more the new rows differ and the more of them there are: components that
+        the new rows do not use lose their mixing weight. So give rows of all kinds in each call,
+        and thousands of them: each call begins with a new optimiser at `learning_rate`. The
+        number of components, the classes and the scaling of columns stay as they are.
+        `history_` and `verdict_` are those of this call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`. Labels must be among those of the first fit.
+
+        Returns
+        -------
+        FlowMixture
+            This object.
+        """
+        if not hasattr(self, "model_"):
+            return self.fit(X, y, sample_weight)
+        parameters = self.get_params(deep=False)
+        check_parameters(parameters)
+        training = dataclasses.replace(
+            specifications(parameters)["training"],
+            epoch_rows=None,
+            learning_rate_schedule="constant",
+            refine_posterior=False,
+        )
+        one_pass = {
+            "training": training,
+            "max_epochs": 1,
+            "validation_fraction": 0.0,
+            "temperature": float(self.model_.temperature),
+            "temperature_epochs": None,
+        }
+        return self._go_on(X, y, sample_weight, parameters | one_pass)
+
+    def _go_on(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | str | None,
+        sample_weight: ArrayLike | str | None,
+        parameters: dict[str, Any],
+        watchers: Iterable[Callable[[Self], object]] = (),
+    ) -> Self:
+        """Train the fitted mixture further, with these parameters of the training."""
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seen, streamed = None, None
+        if is_source(X):
+            streamed = self._table(X, y, sample_weight)
+            seen = survey(streamed, seed)
+            X, sample_weight = self._named(seen.x), seen.weight
+            y = None if y is None else _labels_of(seen)
+        values = checked_rows(self, X, reset=False)
+        weight = _checked_weight(sample_weight, values)
+        component = np.full(len(values), -1, dtype=np.int64)
+        if y is not None:
+            found, own = _components_of(y, weight, None)
+            component = _places(found, self.labelled_classes_, self.classes_)[own]
+        nowhere = np.full(len(values), -1)
+        rows = distinct_rows(values, weight, component, nowhere)
+        names = column_names(self)
+        standardizer = self.model_.standardizer
+        shift, scale = standardizer.shift.cpu().numpy(), standardizer.scale.cpu().numpy()
+        table = Table(rows, names, shift, scale)
+        if streamed is not None and seen is not None and not seen.is_whole:
+            stream = Table.of_stream(rows, names, streamed, seen, component).stream
+            table = dataclasses.replace(table, stream=stream)
+        n_components = len(self.classes_)
+        settings = resolve(
+            parameters | {"init": "random", "base": 1, "weights": "learned", "checkpoint": None},
+            max(table.n_rows, n_components),
+            values.shape[1],
+            n_components,
+            table.n_sampled,
+        )
+        known = _fitted_attributes(self)
+        watching: list[Watcher] = [ProgressBar()] if self.verbose else []
+        watching += [
+            _MixtureWatcher(function, self, _before_training(known)) for function in watchers
+        ]
+        model, training, before, after, row_weight = go_on(
+            self.model_, table, settings, seed, watching
+        )
+        comparison = compare(after, before, row_weight)
+        is_judged = settings.n_held_out > 0
+        kept = "flows" if training.best_epoch else self.verdict_.kept
+        verdict = Verdict(
+            kept,
+            "continued" if is_judged or not training.history else "not judged",
+            *comparison,
+            float(row_weight @ after / row_weight.sum()) if is_judged else math.nan,
+            training.best_epoch,
+            len(training.history),
+        )
+        labelled = np.isin(self.classes_, self.labelled_classes_)
+        labelled[component[component >= 0]] = True
+        known |= {
+            "model_": model,
+            "history_": _by_name(training.history),
+            "converged_": training.converged,
+            "verdict_": verdict,
+            "labelled_classes_": self.classes_[labelled],
+        }
+        self._replace_fitted(**known)
+        return self
+
     def fit_predict(
-        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike | str | None = None,
+        sample_weight: ArrayLike | str | None = None,
     ) -> NDArray[Any]:
         """Fit, and return the cluster of each row, from the posterior: (n,); see `fit`."""
         clusters: NDArray[Any] = self.fit(X, y, sample_weight).predict(X)
@@ -373,7 +533,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self,
         X: ArrayLike,
         least: float = 0.01,
-        sample_weight: ArrayLike | None = None,
+        sample_weight: ArrayLike | str | None = None,
     ) -> Self:
         """The fitted mixture without the components that hold few of the rows.
 
@@ -386,13 +546,13 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n, D)
+        X : array-like or DataFrame of shape (n, D), or a table that is read in parts
             The rows that decide, such as those of the fit.
         least : float, default=0.01
             Components whose use is smaller are left out. Classes with labels are always kept, and
             so is the component that is used most.
-        sample_weight : array-like of shape (n,), optional
-            Non-negative weight of each row.
+        sample_weight : array-like of shape (n,) or str, optional
+            Non-negative weight of each row, or the name of their column.
 
         Returns
         -------
@@ -410,8 +570,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             If the posterior network is not ours and has no method `only`.
         """
         check_number("least", least, at_least=0, below=1)
-        share = self.predict_proba(X)
-        use = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
+        use = self._use(X, sample_weight)
         is_kept = (use >= least) | np.isin(self.classes_, self.labelled_classes_)
         is_kept[use.argmax()] = True
         kept = np.flatnonzero(is_kept)
@@ -515,13 +674,23 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return np.exp(self._evaluate(self._log_proba(method), X))
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """Exact log density of each row, in nats: (n,)."""
+        """Exact log density of each row, in nats: (n,).
+
+        X may be a table that is read in parts (see `vmonf.data.open_source`), here and in every
+        method that scores rows. Results are in the order of its rows.
+        """
         check_is_fitted(self, "model_")
         return self._evaluate(self.model_.log_prob, X)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
-        """Mean exact log density of the rows, in nats per row; y is ignored."""
-        return float(self.score_samples(X).mean())
+        """Mean exact log density of the rows, in nats per row; y is ignored.
+
+        An X that is read in parts needs memory for a part alone.
+        """
+        check_is_fitted(self, "model_")
+        parts = [(values.sum(), len(values)) for values in map(self.score_samples, self._parts(X))]
+        total, n_rows = map(sum, zip(*parts, strict=True))
+        return float(total / n_rows)
 
     def bic(self, X: ArrayLike) -> float:
         """Bayesian information criterion of the rows; lower is better.
@@ -581,8 +750,42 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model = self.model_
         return model.log_posterior if method == "posterior" else model.log_responsibilities
 
+    def _parts(self, X: Any) -> Iterator[ArrayLike]:
+        """The rows of X: whole, or in parts if it is a source."""
+        if not is_source(X):
+            yield X
+            return
+        table = self._table(X)
+        row = 0
+        for frame in table.source.in_order(table.columns):
+            yield self._named(table.features_of(frame, row)[0])
+            row += len(frame)
+
+    def _named(self, x: Array) -> ArrayLike:
+        """Rows with the names of the fit, if it had names, so that scikit-learn does not warn."""
+        names = getattr(self, "feature_names_in_", None)
+        return x if names is None else _frame(x, names.tolist())
+
+    def _table(self, X: Readable, y: object = None, sample_weight: object = None) -> StreamedTable:
+        """A source, with its columns that are the features of this mixture."""
+        source, label, weight = _opened(X, y, sample_weight)
+        beside = [name for name in (label, weight) if name is not None]
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            features = feature_columns(source.head(), None, beside)
+        else:
+            features = feature_columns(source.head(), names.tolist(), [])
+        if len(features) != self.n_features_in_:
+            raise TableError(
+                f"{source.name} has {len(features)} columns, and the model has "
+                f"{self.n_features_in_} features: select the columns in the model's order."
+            )
+        return StreamedTable(source, features, label, weight)
+
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
         make_forks_safe()
+        if is_source(X):
+            return np.concatenate([self._evaluate(function, part) for part in self._parts(X)])
         rows = checked_rows(self, X, reset=False)
         x = torch.from_numpy(np.array(rows)).to(self.model_.log_weights.device)
         values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
@@ -590,6 +793,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             row = int(np.isnan(values.reshape(len(rows), -1)).any(axis=1).argmax())
             raise ArithmeticError(_why_not_a_number(self.model_, row, x[row : row + 1]))
         return values
+
+    def _use(self, X: ArrayLike, sample_weight: ArrayLike | str | None) -> Array:
+        """The weighted mean of q(c given x) over rows: (K,)."""
+        check_is_fitted(self, "model_")
+        if not is_source(X):
+            share = self.predict_proba(X)
+            use: Array = np.average(share, axis=0, weights=_checked_weight(sample_weight, share))
+            return use
+        table = self._table(X, sample_weight=sample_weight)
+        use, total, row = np.zeros(len(self.classes_)), 0.0, 0
+        for frame in table.source.in_order(table.columns):
+            x, weight = table.features_of(frame, row)
+            use += weight @ self.predict_proba(self._named(x))
+            total, row = total + weight.sum(), row + len(frame)
+        return use / total
 
     # ---------------------------------------------------------------- sampling
 
@@ -706,6 +924,56 @@ class _MixtureWatcher(Watcher):
     def on_epoch(self, loop: TrainingLoop) -> None:
         """Call the function after an epoch."""
         self.on_start(loop)
+
+
+def _opened(X: Readable, y: object, sample_weight: object) -> tuple[Source, str | None, str | None]:
+    """The source, and the names of its columns of labels and weights."""
+    names: list[str | None] = []
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if not (value is None or isinstance(value, str)):
+            raise ValueError(f"X is read in parts: give the name of a column as {name}.")
+        names.append(value)
+    return open_source(X), names[0], names[1]
+
+
+def _streamed(X: Readable, y: object, sample_weight: object) -> StreamedTable:
+    """The table to fit, with the columns of its labels and weights."""
+    source, label, weight = _opened(X, y, sample_weight)
+    beside = [name for name in (label, weight) if name is not None]
+    return StreamedTable(source, feature_columns(source.head(), None, beside), label, weight)
+
+
+def _before_training(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Fitted attributes but those that a watched mixture has from the training."""
+    return {k: v for k, v in attributes.items() if k not in ("model_", "history_")}
+
+
+def _places(found: NDArray[Any], labelled: NDArray[Any], classes: NDArray[Any]) -> IntArray:
+    """The component of each class that was found, and -1 at the end, for rows without a label."""
+    names = classes.tolist()
+    unknown = [name for name in found.tolist() if name not in names]
+    if unknown:
+        listed = ", ".join(map(str, labelled.tolist())) or "none"
+        raise ValueError(
+            f"y has the label {unknown[0]!r}, which the fitted mixture has no component for: its "
+            f"classes are {listed}; fit again without warm_start."
+        )
+    return np.array([*(names.index(name) for name in found.tolist()), -1], dtype=np.int64)
+
+
+def _labels_of(seen: Survey) -> NDArray[Any]:
+    """The label of each row of the sample: -1, or None among strings, if it has none."""
+    is_text = any(isinstance(label, str) for label in seen.labels)
+    # The last entry is that of index -1.
+    labels = np.array([*seen.labels, None if is_text else -1], dtype=object if is_text else None)
+    return labels[seen.label]
+
+
+def _frame(x: Array, features: Sequence[str]) -> polars.DataFrame:
+    """Rows with names of columns."""
+    import polars
+
+    return polars.DataFrame(x, schema=list(features))
 
 
 def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -42,6 +43,7 @@ from vmonf.start import (
     largest_to_largest,
     number_of_clusters,
 )
+from vmonf.stream import Stream, StreamedTable, Survey
 from vmonf.training import (
     Training,
     TrainingError,
@@ -69,15 +71,108 @@ ERRORS_AGAINST_ATOMS = 1.0
 
 
 @dataclass(frozen=True)
+class Table:
+    """The rows of a fit, before they are prepared.
+
+    Attributes
+    ----------
+    rows : Rows
+        Distinct rows as arrays, in the user's units: all of them, or a sample of a stream.
+    names : list of str
+        Names of the columns, used in messages.
+    shift, scale : array of shape (D,)
+        Standardised rows are (x - shift) / scale.
+    stream : Stream, optional
+        The training rows, if they are not in memory, still with those that will be held out.
+    """
+
+    rows: ArrayRows
+    names: list[str]
+    shift: Array
+    scale: Array
+    stream: Stream | None = None
+
+    @classmethod
+    def of(cls, rows: ArrayRows, names: list[str]) -> Table:
+        """A table in memory.
+
+        Raises
+        ------
+        ValueError
+            If a column is constant, holds a fill value, or depends exactly on others.
+        """
+        refuse_fill_values(rows.x, names)
+        table = cls(rows, names, *shift_and_scale(rows.x, rows.weight, names))
+        refuse_dependent_columns(table.standardised.x, names)
+        return table
+
+    @classmethod
+    def of_stream(
+        cls,
+        rows: ArrayRows,
+        names: list[str],
+        table: StreamedTable,
+        seen: Survey,
+        component: IntArray,
+    ) -> Table:
+        """A table that is read in parts.
+
+        Parameters
+        ----------
+        rows : Rows
+            The distinct rows of the sample.
+        names : list of str
+        table : StreamedTable
+        seen : Survey
+        component : int array of shape (m,)
+            The component of each row of `seen`.
+
+        Raises
+        ------
+        ValueError
+            If a column is constant, or, in the sample, holds a fill value or depends exactly on
+            others.
+        """
+        moments = seen.moments
+        refuse_fill_values(rows.x, names)
+        shift, scale = moments.shift_and_scale(rows.x, rows.weight, names)
+        component_of = {
+            seen.labels[code]: int(component[row])
+            for code, row in zip(*np.unique(seen.label, return_index=True), strict=True)
+            if code >= 0
+        }
+        mean_weight = moments.weight / moments.n_rows
+        stream = Stream(table, component_of, seen.counts, mean_weight)
+        fitted = cls(rows, names, shift, scale, stream)
+        refuse_dependent_columns(fitted.standardised.x, names)
+        return fitted
+
+    @property
+    def n_rows(self) -> int:
+        """Number of distinct rows, or of all rows of a stream."""
+        return self.rows.n_rows if self.stream is None else int(self.stream.counts.sum())
+
+    @property
+    def n_sampled(self) -> int | None:
+        """Number of rows in memory if these are a sample, or None."""
+        return None if self.stream is None else self.rows.n_rows
+
+    @property
+    def standardised(self) -> ArrayRows:
+        """The rows in standardised units."""
+        return dataclasses.replace(self.rows, x=(self.rows.x - self.shift) / self.scale)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The rows of a fit, shared by all its restarts.
 
     Attributes
     ----------
     standardised : Rows
-        All rows as arrays, in standardised units.
+        All rows as arrays, in standardised units, or a sample of a stream.
     tensors : Rows
-        All rows as tensors on the device of the fit, in the user's units.
+        The same rows as tensors on the device of the fit, in the user's units.
     shift, scale : array of shape (D,)
         Standardised rows are (x - shift) / scale.
     train, held_out : int array
@@ -86,6 +181,8 @@ class Prepared:
         The start that is used, and how it was chosen.
     others : tuple of (str, int array)
         Names and clusters of other starts, for restarts.
+    stream : Stream, optional
+        The training rows, if they are not in memory, without those that are held out.
     """
 
     standardised: ArrayRows
@@ -96,6 +193,7 @@ class Prepared:
     held_out: IntArray
     start: Agreement
     others: tuple[tuple[str, IntArray], ...] = ()
+    stream: Stream | None = None
 
     @property
     def judged(self) -> IntArray:
@@ -148,17 +246,12 @@ class Fit:
     start: Agreement
 
 
-def find_number(
-    rows: ArrayRows, column_names: Sequence[str], at_least: int, at_most: int, seed: int
-) -> tuple[Number, Sample]:
+def find_number(table: Table, at_least: int, at_most: int, seed: int) -> tuple[Number, Sample]:
     """Find the number of components for ``n_components="auto"``.
 
     Parameters
     ----------
-    rows : Rows
-        Distinct rows as arrays, in the user's units.
-    column_names : sequence of str
-        Names used in messages.
+    table : Table
     at_least, at_most : int
         The bounds of K.
     seed : int
@@ -168,43 +261,23 @@ def find_number(
     number : Number
     sample : Sample
         For `prepare` with the same rows and seed, whose start has then been computed.
-
-    Raises
-    ------
-    ValueError
-        If a column is constant, holds a fill value, or depends exactly on others.
     """
-    standardised, _, _ = _standardised(rows, column_names)
-    return number_of_clusters(standardised, at_least, at_most, seed)
+    return number_of_clusters(table.standardised, at_least, at_most, seed)
 
 
-def prepare(
-    rows: ArrayRows,
-    column_names: Sequence[str],
-    settings: Settings,
-    seed: int,
-    sample: Sample | None = None,
-) -> Prepared:
-    """Standardise the rows, hold some out, and cluster them if the start does this once per fit.
+def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None = None) -> Prepared:
+    """Hold rows out, and cluster all of them if the start does this once per fit.
 
     Parameters
     ----------
-    rows : Rows
-        Distinct rows as arrays, in the user's units.
-    column_names : sequence of str
-        Names used in messages.
+    table : Table
     settings : Settings
     seed : int
     sample : Sample, optional
         The sample in which `find_number` found K.
-
-    Raises
-    ------
-    ValueError
-        If a column is constant, holds a fill value, or depends exactly on others.
     """
-    standardised, shift, scale = _standardised(rows, column_names)
-    warn_of_repeated_values(rows.x, list(column_names))
+    rows, standardised = table.rows, table.standardised
+    warn_of_repeated_values(rows.x, table.names)
     train, held_out = _split(rows, settings, np.random.default_rng(seed))
     start = settings.start
     if start is not None and settings.init == "auto":  # the sample may hold its clusters
@@ -223,12 +296,8 @@ def prepare(
             clusters = [largest_to_largest(each, rows.weight, weights) for each in clusters]
         cluster, others = clusters[0], tuple(zip(names, clusters[1:], strict=True))
         rows = dataclasses.replace(rows, cluster=cluster)
-        standardised = dataclasses.replace(standardised, cluster=cluster)
-    if settings.needs_spacing:
-        spacing = spacing_of(standardised.x, np.random.default_rng(seed))
-        rows = dataclasses.replace(rows, spacing=spacing)
-    tensors = rows.to_tensors(settings.device)
-    return Prepared(standardised, tensors, shift, scale, train, held_out, chosen, others)
+    prepared = _with_tensors(table, rows, settings, seed, train, held_out)
+    return dataclasses.replace(prepared, start=chosen, others=others)
 
 
 def fit_best(
@@ -311,14 +380,79 @@ def fit_once(
     return Fit(model, result, verdict, mixture.shrinkage, log_prob, prepared.start)
 
 
-def _standardised(rows: ArrayRows, column_names: Sequence[str]) -> tuple[ArrayRows, Array, Array]:
-    """The rows in standardised units, and the shift and the scale of each column: both (D,)."""
-    names = list(column_names)
-    refuse_fill_values(rows.x, names)
-    shift, scale = shift_and_scale(rows.x, rows.weight, names)
-    x = (rows.x - shift) / scale
-    refuse_dependent_columns(x, names)
-    return dataclasses.replace(rows, x=x), shift, scale
+def go_on(
+    model: MixtureModel,
+    table: Table,
+    settings: Settings,
+    seed: int,
+    watchers: Sequence[Watcher] = (),
+) -> tuple[MixtureModel, TrainingResult, Array, Array, Array]:
+    """Train a fitted model further, on new rows.
+
+    Parameters
+    ----------
+    model : MixtureModel
+        It is not changed.
+    table : Table
+    settings : Settings
+    seed : int
+    watchers : sequence of Watcher
+
+    Returns
+    -------
+    model : MixtureModel
+        The further trained model.
+    training : TrainingResult
+    before, after, weight : array of shape (number of judged rows,)
+        Log density of the judged rows under both models, in nats, and their weights.
+    """
+    model = copy.deepcopy(model).to(settings.device)
+    settings = dataclasses.replace(
+        settings, training=dataclasses.replace(settings.training, pretrain_epochs=0)
+    )
+    train, held_out = _split(table.rows, settings, np.random.default_rng(seed))
+    prepared = _with_tensors(table, table.rows, settings, seed, train, held_out)
+    generator = torch.Generator().manual_seed(seed)
+    judged = prepared.tensors.take(torch.from_numpy(prepared.judged).to(settings.device))
+    before = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
+    result = TrainingResult()
+    with threads_for(settings.training.batch_size * sum(p.numel() for p in model.parameters())):
+        if settings.trains:
+            # q fits the flows already, so that it is not warmed up.
+            loop = _loop(model, prepared, settings, settings.training, generator, watchers, False)
+            result = loop.run()
+        if settings.training.refine_posterior:
+            refine_posterior(model, prepared.tensors, generator)
+    after = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
+    return model, result, before, after, judged.weight.cpu().numpy()
+
+
+def _with_tensors(
+    table: Table,
+    rows: ArrayRows,
+    settings: Settings,
+    seed: int,
+    train: IntArray,
+    held_out: IntArray,
+) -> Prepared:
+    """Prepared rows that have no start yet; `rows` are the table's, perhaps with clusters."""
+    standardised = dataclasses.replace(table.standardised, cluster=rows.cluster)
+    if settings.needs_spacing:
+        spacing = spacing_of(standardised.x, np.random.default_rng(seed))
+        rows = dataclasses.replace(rows, spacing=spacing)
+    stream = table.stream
+    if stream is not None:
+        stream = stream.without(rows.x[held_out], settings.device)
+    return Prepared(
+        standardised,
+        rows.to_tensors(settings.device),
+        table.shift,
+        table.scale,
+        train,
+        held_out,
+        Agreement("none"),
+        stream=stream,
+    )
 
 
 def _split(
@@ -433,7 +567,7 @@ def _loop(
         warm_up_posterior(model, first, generator)
     return TrainingLoop(
         model,
-        rows,
+        rows if prepared.stream is None else prepared.stream,
         held_out if held_out.n_rows else None,
         settings.objective,
         training,
@@ -491,6 +625,9 @@ def _checkpoint(prepared: Prepared, settings: Settings, restart: int, seed: int)
     rows = prepared.standardised
     for values in (rows.x, rows.weight, rows.component, rows.cluster, prepared.held_out):
         digest.update(values.tobytes())
+    if prepared.stream is not None:  # its rows are known by their moments and their number
+        for values in (prepared.shift, prepared.scale, prepared.stream.counts):
+            digest.update(values.tobytes())
     path = settings.checkpoint
     assert path is not None
     name = path.name if settings.n_init == 1 else f"{path.stem}-{restart + 1}{path.suffix}"

@@ -46,15 +46,17 @@ class Verdict:
     Attributes
     ----------
     kept : {"flows", "gaussian mixture"}
-    reason : {"gain", "no gain", "not trained", "not judged"}
+    reason : {"gain", "no gain", "not trained", "not judged", "continued"}
         "gain": the flows gained more than chance on the held-out rows. "no gain": they did not.
         "not trained": there were too few rows or epochs to train flows. "not judged": no rows
-        were held out, and the flows of the last epoch were kept.
+        were held out, and the flows of the last epoch were kept. "continued": the training went
+        on from a fitted mixture, and the best epoch was kept, or the mixture as it was.
     gain, gain_error : float
         Log-likelihood of the flows minus that of the Gaussian mixture on the held-out rows, in
-        nats per row, and its standard error. The training rows are used if none are held out.
-        Both are NaN if nothing was trained. The same rows choose the epoch, so the gain is biased
-        slightly upwards.
+        nats per row, and its standard error. If the training went on from a fitted mixture, that
+        mixture takes the place of the Gaussian one. The training rows are used if none are held
+        out. Both are NaN if nothing was trained. The same rows choose the epoch, so the gain is
+        biased slightly upwards.
     log_likelihood : float
         Log-likelihood of what was kept, on the held-out rows, in nats per row. It is NaN if no
         rows were held out. It is biased upwards in the same way. A Gaussian mixture that is kept
@@ -67,7 +69,7 @@ class Verdict:
     """
 
     kept: Literal["flows", "gaussian mixture"]
-    reason: Literal["gain", "no gain", "not trained", "not judged"]
+    reason: Literal["gain", "no gain", "not trained", "not judged", "continued"]
     gain: float
     gain_error: float
     log_likelihood: float
@@ -85,9 +87,16 @@ class Verdict:
                 f"No rows were held out to judge the flows: the weights of epoch {self.epoch}, "
                 "the last, were kept."
             )
+        if self.reason == "continued" and self.epoch == 0:
+            return (
+                f"The fitted mixture was kept: none of {self.n_epochs} further epochs improved on "
+                "it."
+            )
         size = (
             f"{abs(self.gain):.4f} ± {self.gain_error:.4f} nats per row of held-out log-likelihood"
         )
+        if self.reason == "continued":
+            return f"The training went on and gained {size}: epoch {self.epoch} of {self.n_epochs}."
         if self.reason == "gain" and self.epoch > 0:
             return (
                 f"The flows gained {size} over the Gaussian mixture: epoch {self.epoch} of "

@@ -49,6 +49,7 @@ class _Parameters(_Strict):
     temperature_epochs: _Count | None
     init: str | list[list[float]]
     n_init: _Positive
+    warm_start: bool
     max_epochs: _Count
     validation_fraction: float
     training: dict[str, Any] | None
@@ -77,7 +78,7 @@ class _Verdict(_Strict):
     """The fields of `vmonf.judge.Verdict`."""
 
     kept: Literal["flows", "gaussian mixture"]
-    reason: Literal["gain", "no gain", "not trained", "not judged"]
+    reason: Literal["gain", "no gain", "not trained", "not judged", "continued"]
     gain: _Number
     gain_error: _Number
     log_likelihood: _Number
@@ -108,6 +109,7 @@ class _FoundNumber(_Strict):
     candidates: list[_Positive]
     agreement: list[_Number]
     information: list[_Number]
+    separation: list[_Number]
     valley: _Number
     valley_error: _Number
 

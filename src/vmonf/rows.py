@@ -68,22 +68,30 @@ class Rows(Generic[Values]):
     def to_tensors(self: Rows[NDArray[Any]], device: torch.device) -> Rows[Tensor]:
         """The same rows as tensors on a device."""
         x, weight, component, cluster = (
-            torch.from_numpy(values).to(device)
+            torch.from_numpy(values)
             for values in (self.x, self.weight, self.component, self.cluster)
         )
-        spacing = None if self.spacing is None else torch.from_numpy(self.spacing).to(device)
+        spacing = None if self.spacing is None else torch.from_numpy(self.spacing)
+        return Rows(x, weight, component, cluster, spacing).to(device)
+
+    def to(self: Rows[Tensor], device: torch.device) -> Rows[Tensor]:
+        """The same rows on another device."""
+        spacing = None if self.spacing is None else self.spacing.to(device)
+        x, weight, component, cluster = (
+            values.to(device) for values in (self.x, self.weight, self.component, self.cluster)
+        )
         return Rows(x, weight, component, cluster, spacing)
 
     def batches(
-        self: Rows[Tensor], batch_size: int, generator: torch.Generator
+        self: Rows[Tensor], batch_size: int, generator: torch.Generator, first: int = 0
     ) -> Iterator[Rows[Tensor]]:
         """Every row once, in random order, in batches of about `batch_size` rows.
 
         The remainder is spread over all batches. Otherwise a small last batch would take an
-        optimiser's step as large as that of a whole batch.
+        optimiser's step as large as that of a whole batch. The first `first` batches are left out.
         """
         order = torch.randperm(self.n_rows, generator=generator).to(self.x.device)
-        for index in order.tensor_split(self.n_batches(batch_size)):
+        for index in order.tensor_split(self.n_batches(batch_size))[first:]:
             yield self.take(index)
 
     def n_batches(self, batch_size: int) -> int:
@@ -131,7 +139,7 @@ def distinct_rows(
     """
     kept = np.flatnonzero(weight > 0)
     x, weight, component = X[kept] + 0.0, weight[kept], component[kept]  # -0.0 becomes 0.0
-    key = _hash(x, component)
+    key = row_keys(x, component)
     order = np.argsort(key, kind="stable")
     x, weight, component, key = x[order], weight[order], component[order], key[order]
     same = key[1:] == key[:-1]
@@ -146,10 +154,18 @@ def distinct_rows(
     return Rows(x[starts], weight / weight.mean(), component[starts], cluster[first])
 
 
-def _hash(x: Array, component: IntArray) -> NDArray[np.uint64]:
-    """A 64-bit hash of each row, by multiplication, shift and exclusive-or of each column."""
+def row_keys(x: Array, component: IntArray | None = None) -> NDArray[np.uint64]:
+    """A 64-bit hash of each row, by multiplication, shift and exclusive-or of each column.
+
+    Parameters
+    ----------
+    x : array of shape (n, D)
+        Without negative zeros, whose bits differ from those of zero.
+    component : int array of shape (n,), optional
+        Rows of different components have different keys.
+    """
     bits = np.ascontiguousarray(x).view(np.uint64)
-    key = component.astype(np.uint64)
+    key = np.zeros(len(x), np.uint64) if component is None else component.astype(np.uint64)
     for column in range(bits.shape[1]):
         key = (key ^ bits[:, column]) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)

@@ -20,6 +20,7 @@ from vmonf.parameters import (
     ParameterError,
     Specification,
     check_choice,
+    check_flag,
     check_number,
     check_whole_number,
 )
@@ -46,6 +47,13 @@ if TYPE_CHECKING:
 #: training rows, in total and for each component.
 MIN_ROWS_TO_TRAIN = 20
 MIN_ROWS_A_COMPONENT = 4
+#: Default of `epoch_rows` for a table that is read in parts.
+EPOCH_ROWS = 100_000
+#: If an epoch may be less than a pass, at most this many rows are held out, since they are scored
+#: after each epoch.
+MOST_HELD_OUT = 20_000
+#: Of the sample of a table that is read in parts, at most this share is held out.
+HELD_OUT_SHARE = 0.2
 #: Default of `components_per_row`: all components if there are at most `DENSE_COMPONENTS`, and
 #: otherwise `LIKELY_COMPONENTS`.
 DENSE_COMPONENTS = 16
@@ -173,6 +181,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     check_whole_number("n_init", parameters["n_init"], at_least=1)
     check_whole_number("max_epochs", parameters["max_epochs"], at_least=0)
     check_number("validation_fraction", parameters["validation_fraction"], at_least=0, below=1)
+    check_flag("warm_start", parameters["warm_start"])
     checkpoint = parameters["checkpoint"]
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise ParameterError("checkpoint", f"={checkpoint!r} must be the path of a file, or None.")
@@ -181,7 +190,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def resolve(
-    parameters: Mapping[str, Any], n_rows: int, n_features: int, n_components: int
+    parameters: Mapping[str, Any],
+    n_rows: int,
+    n_features: int,
+    n_components: int,
+    n_sampled: int | None = None,
 ) -> Settings:
     """The settings of a fit to a table.
 
@@ -196,6 +209,8 @@ def resolve(
     n_components : int
         K: the parameter `n_components`, the number that was found, or the number of classes in the
         labels if it is larger.
+    n_sampled : int, optional
+        Number of rows in memory, if the table is read in parts.
 
     Raises
     ------
@@ -211,10 +226,17 @@ def resolve(
     init = _init(parameters["init"], n_components, n_features)
     max_epochs = int(parameters["max_epochs"])
     validation_fraction = float(parameters["validation_fraction"])
-    n_held_out = _n_held_out(validation_fraction, max_epochs, n_rows, n_components)
+    epoch_rows = _epoch_rows(training, n_sampled)
+    most_held_out = n_rows if epoch_rows is None else MOST_HELD_OUT
+    if n_sampled is not None:
+        most_held_out = min(most_held_out, int(HELD_OUT_SHARE * n_sampled))
+    n_held_out = min(
+        most_held_out, _n_held_out(validation_fraction, max_epochs, n_rows, n_components)
+    )
     checkpoint = parameters["checkpoint"]
     training = dataclasses.replace(
         training,
+        epoch_rows=epoch_rows,
         pretrain_epochs=_pretrain_epochs(training, init),
         components_per_row=_components_per_row(training, n_components, parameters["objective"]),
         consistency_size=_consistency_size(training, n_features),
@@ -381,6 +403,19 @@ def _base(base: int | Literal["auto"], init: str | Array, n_features: int) -> in
 def _broad_weight(rows_per_component: float) -> float:
     """About the share of new rows to expect where a component had none."""
     return min(max(1 / rows_per_component, LEAST_BROAD_WEIGHT), LARGEST_BROAD_WEIGHT)
+
+
+def _epoch_rows(training: Training, n_sampled: int | None) -> int | None:
+    is_stream = n_sampled is not None
+    if is_stream and training.consistency == "noise":
+        raise ParameterError(
+            "training__consistency",
+            "='noise' needs the near neighbours of every row, and this table is read in parts: "
+            "choose 'features' or None, or fit a sample of the rows.",
+        )
+    if training.epoch_rows == "auto":
+        return EPOCH_ROWS if is_stream else None
+    return training.epoch_rows
 
 
 def _pretrain_epochs(training: Training, init: str | Array) -> int:

@@ -206,6 +206,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "checkpoint": None,  # not saved with the model
         "device": "cpu",
         "random_state": 7,
+        "warm_start": False,
         "verbose": 0,
     }
 

@@ -207,13 +207,14 @@ def test_pretraining_sees_labelled_rows_alone(generator, monkeypatch):
     component = torch.where(torch.arange(400) < 40, which, -1)
     rows = rows_of(rows.x, rows.weight, component)
     seen = []
-    whole = TrainingLoop._pass
+    whole = TrainingLoop._steps
 
-    def watched(self, rows, temperature):
-        seen.append(rows.n_rows)
-        return whole(self, rows, temperature)
+    def watched(self, batches, temperature):
+        batches = list(batches)
+        seen.append(sum(batch.n_rows for batch in batches))
+        return whole(self, iter(batches), temperature)
 
-    monkeypatch.setattr(TrainingLoop, "_pass", watched)
+    monkeypatch.setattr(TrainingLoop, "_steps", watched)
     train(generator, rows, None, pretrain_epochs=3, max_epochs=2)
     assert seen == [40, 40, 40, 400, 400]
 
@@ -231,7 +232,7 @@ def test_every_row_is_seen_once_an_epoch_in_batches_of_like_size(generator, monk
     model = make_model(generator)
     training = loop_of(model, rows, None, generator, batch_size=100)
     monkeypatch.setattr(Rows, "take", watched)
-    training._pass(rows, 1.0)
+    training._steps(training.passes.take(training.n_batches), 1.0)
     assert sizes == [111, 111, 111]
     assert sorted(torch.cat(seen).tolist()) == list(range(333))
 

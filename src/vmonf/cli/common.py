@@ -34,6 +34,21 @@ Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model file that `vmonf fit` wrote.")
 ]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help=f"A table: {TABLE_ENDINGS}.")]
+BigData = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help=f"A table: {TABLE_ENDINGS}; or a folder or 'pattern*.parquet' of Parquet files.",
+    ),
+]
+Kept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--id",
+        metavar="NAMES",
+        help="The only columns of DATA to keep beside the result (a,b, or repeated).",
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -208,17 +223,42 @@ def feature_columns_of(
 
 
 def feature_rows(
-    mixture: FlowMixture, frame: polars.DataFrame, columns: Sequence[str]
+    mixture: FlowMixture, frame: polars.DataFrame, columns: Sequence[str], first_row: int = 0
 ) -> ArrayLike:
-    """Return the features as an array-like of shape (n, D), with the model's names if any."""
+    """Return the features as an array-like of shape (n, D), with the model's names if any.
+
+    `first_row` is the number of rows of the table before this part of it, for messages.
+    """
     import polars
 
     from vmonf.data.tables import to_matrix
 
-    matrix = to_matrix(frame, columns)
+    matrix = to_matrix(frame, columns, first_row)
     if not hasattr(mixture, "feature_names_in_"):
         return matrix
     return polars.DataFrame(matrix, schema=feature_names(mixture))
+
+
+def kept_columns(
+    frame: polars.DataFrame,
+    features: Sequence[str],
+    ids: Iterable[str] | None,
+    left_out: Sequence[str],
+    keep_features: bool,
+    output: Path | None,
+) -> list[str]:
+    """Return the columns of a table that a result keeps: all that are not features, or `--id`."""
+    from vmonf.data.tables import select_columns
+
+    if output is not None and output.suffix.lower() == ".npy":
+        return []
+    if ids is not None:
+        chosen = select_columns(frame, split_names(ids, frame))
+        chosen += [name for name in features if keep_features and name not in chosen]
+    else:
+        hidden = set() if keep_features else set(features)
+        chosen = [name for name in frame.columns if name not in hidden]
+    return [name for name in chosen if name not in set(left_out)]
 
 
 def beside(
@@ -276,6 +316,26 @@ def remark(text: str, quiet: bool = False) -> None:
 def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object; numbers that JSON cannot hold become "NaN" or "Infinity"."""
     typer.echo(json.dumps(finite(plain(values)), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_or_print_parts(
+    parts: Iterable[polars.DataFrame], n_rows: int, output: Path | None, as_json: bool
+) -> dict[str, dict[str, list[Any]]]:
+    """As `write_or_print`, with a table of `n_rows` rows that is computed in parts."""
+    import polars
+
+    if output is not None:
+        from vmonf.data.writer import written_in_parts
+
+        with written_in_parts(output, n_rows) as write:
+            for part in parts:
+                write(part)
+    elif as_json:
+        return {"table": polars.concat(parts).to_dict(as_series=False)}
+    else:
+        for number, part in enumerate(parts):
+            typer.echo(part.write_csv(include_header=number == 0), nl=False)
+    return {}
 
 
 def write_or_print(

@@ -10,8 +10,8 @@ import typer
 
 from vmonf.cli.common import (
     TABLE_ENDINGS,
+    BigData,
     Columns,
-    Data,
     Json,
     Model,
     console,
@@ -38,7 +38,7 @@ N_FOLDS = 5
 
 def evaluate(
     model: Model,
-    data: Data,
+    data: BigData,
     label: Annotated[
         str | None,
         typer.Option(
@@ -62,22 +62,46 @@ def evaluate(
     in nats, the ELBO, and the mean log-likelihood of scikit-learn's Gaussian mixtures with the same
     numbers of components and starts, fitted to standardised features. With --label, it also prints
     how well the clusters agree with the labels: accuracy under the best one-to-one map, normalized
-    mutual information, adjusted Rand index, and a contingency table.
+    mutual information, adjusted Rand index, and a contingency table. Parquet files with more than
+    100,000 rows are read in parts: the model scores all rows, and the rest is computed on 100,000
+    of them, drawn at random.
     """
-    from vmonf.data import TableError, read_table
-    from vmonf.data.tables import label_column
+    import numpy as np
+    import polars
 
-    frame = read_table(data)
+    from vmonf.data import TableError, open_source, read_table
+    from vmonf.data.tables import label_column
+    from vmonf.stream import SAMPLE_ROWS
+
+    source = open_source(data)
     train_frame = None if train is None else read_table(train)
+    head = source.head()
+    beside = [] if label is None else [label]
+    mixture = load_mixture(model)
+    features = feature_columns_of(mixture, head, columns, beside)
+    # Of a table that is read in parts, all rows are scored, and some are kept for the rest.
+    is_whole = source.is_in_memory or source.n_rows <= SAMPLE_ROWS
+    chosen = np.arange(source.n_rows)
+    if not is_whole:
+        chosen = np.random.default_rng(seed).choice(source.n_rows, SAMPLE_ROWS, replace=False)
+        chosen.sort()
+    totals, row, taken = np.zeros(2), 0, []
+    for part in source.in_order(list(dict.fromkeys([*features, *beside]))):
+        low, high = np.searchsorted(chosen, [row, row + len(part)])
+        taken.append(part[chosen[low:high] - row])
+        if not is_whole:
+            part_rows = feature_rows(mixture, part, features, row)
+            totals += mixture.score_samples(part_rows).sum(), mixture.elbo(part_rows).sum()
+        row += len(part)
+    frame = polars.concat(taken)
+    rows = feature_rows(mixture, frame, features)
+    if is_whole:
+        totals += mixture.score_samples(rows).sum(), mixture.elbo(rows).sum()
+    log_likelihood, elbo = (totals / source.n_rows).tolist()
     labels, is_labelled = (None, None) if label is None else label_column(frame, label)
     if is_labelled is not None and not is_labelled.any():
         raise TableError(f"No row has a label in column {label!r}: evaluate without --label.")
 
-    import numpy as np
-
-    mixture = load_mixture(model)
-    beside = [] if label is None else [label]
-    rows = feature_rows(mixture, frame, feature_columns_of(mixture, frame, columns, beside))
     train_rows = None
     if train_frame is not None:
         beside = [name for name in beside if name in train_frame.columns]
@@ -87,11 +111,12 @@ def evaluate(
     result: dict[str, Any] = {
         "model": str(model),
         "data": str(data),
-        "rows": len(frame),
+        "rows": source.n_rows,
+        "sampled_rows": len(frame),
         "components": len(mixture.classes_),
-        "log_likelihood": mixture.score(rows),
-        "elbo": float(mixture.elbo(rows).mean()),
-        "gap": float(mixture.gap(rows).mean()),
+        "log_likelihood": log_likelihood,
+        "elbo": elbo,
+        "gap": log_likelihood - elbo,
         "gaussian_mixtures_fitted_to": None if train is None else str(train),
         "gaussian_mixtures": {
             kind: gaussian_mixture_score(
@@ -187,6 +212,11 @@ def _print(result: Mapping[str, Any], contingency: Contingency | None, label: st
     out = console()
     out.print(f"Log-likelihood of {result['data']}: nats per row, mean of {result['rows']} rows")
     out.print(_likelihoods(result))
+    if result["sampled_rows"] < result["rows"]:
+        out.print(
+            f"The Gaussian mixtures and the labels were compared on {result['sampled_rows']} of "
+            "these rows, drawn at random."
+        )
     if result["gaussian_mixtures_fitted_to"] is None:
         out.print(
             f"The Gaussian mixtures were cross-validated on {result['data']} itself, in {N_FOLDS} "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vmonf.cli.common import (
-    Data,
+    BigData,
     Json,
     Quiet,
     print_json,
@@ -46,7 +46,7 @@ OPTIONS = {
 
 # The defaults are FlowMixture's, except for the seed; a test checks that they agree.
 def fit(
-    data: Data,
+    data: BigData,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)
     ],
@@ -147,6 +147,9 @@ def fit(
 ) -> None:
     """Fit a mixture of flows to a table and write the model.
 
+    Parquet files with more than 100,000 rows are read in parts and need not fit in memory: an epoch
+    then has 100,000 rows, and --set training__epoch_rows=N changes that.
+
     Ctrl-C ends the training early: the best model so far is written. A second within two seconds
     stops without a model. After SIGTERM the checkpoint holds the last whole epoch. The options are
     parameters of FlowMixture, whose documentation describes them in detail.
@@ -173,18 +176,33 @@ def fit(
 
     import polars
 
-    from vmonf.data.tables import feature_columns, label_column, read_table, to_matrix
+    from vmonf.data import open_source
+    from vmonf.data.tables import feature_columns, label_column, to_matrix
+    from vmonf.stream import SAMPLE_ROWS
 
-    frame = read_table(data)
+    source = open_source(data)
+    head = source.head()
     beside = [name for name in (label, weight) if name is not None]
     features = feature_columns(
-        frame,
-        None if columns is None else split_names(columns, frame),
-        [*beside, *split_names(exclude, frame)],
+        head,
+        None if columns is None else split_names(columns, head),
+        [*beside, *split_names(exclude, head)],
     )
-    rows = polars.DataFrame(to_matrix(frame, features), schema=features)
-    labels, is_labelled = (None, None) if label is None else label_column(frame, label)
-    sample_weight = None if weight is None else to_matrix(frame, [weight])[:, 0]
+    source = source.select(list(dict.fromkeys([*features, *beside])))
+    n_labelled = 0
+    if source.is_in_memory or source.n_rows <= SAMPLE_ROWS:
+        frame = polars.concat(source.in_order(source.columns))
+        rows: Any = polars.DataFrame(to_matrix(frame, features), schema=features)
+        labels: Any = None
+        sample_weight: Any = None if weight is None else to_matrix(frame, [weight])[:, 0]
+        if label is not None:
+            labels, is_labelled = label_column(frame, label)
+            n_labelled = int(is_labelled.sum())
+    else:
+        rows, labels, sample_weight = source, label, weight
+        if label is not None:
+            parts = source.in_order([label])
+            n_labelled = sum(int(label_column(part, label)[1].sum()) for part in parts)
 
     mixture = _mixture(parameters, changes or ())
     if len(features) > MANY_FEATURES:
@@ -200,12 +218,12 @@ def fit(
     dropped = [name for name in fitted.tolist() if name not in mixture.classes_]
     mixture.save(output)
 
-    n_labelled = 0 if is_labelled is None else int(is_labelled.sum())
+    n_rows = source.n_rows
     if as_json:
         print_json(
             {
                 "path": output,
-                "rows": len(rows),
+                "rows": n_rows,
                 "labelled_rows": n_labelled,
                 "features": features,
                 "components": len(mixture.classes_),
@@ -224,11 +242,11 @@ def fit(
         )
     elif not quiet:
         typer.echo(
-            f"Fitted {len(fitted)} components to {len(rows)} rows of "
+            f"Fitted {len(fitted)} components to {n_rows} rows of "
             f"{_listed(features)} in {seconds:.1f} s."
         )
         if label is not None:
-            typer.echo(f"{n_labelled} of {len(rows)} rows had a label in column {label!r}.")
+            typer.echo(f"{n_labelled} of {n_rows} rows had a label in column {label!r}.")
         typer.echo(describe(mixture))
         if drop_unused is not None:
             typer.echo(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vmonf.cli.common import (
+    BigData,
     Columns,
-    Data,
     Exclude,
     Json,
+    Kept,
     Model,
     Quiet,
     TableOutput,
@@ -18,17 +20,21 @@ from vmonf.cli.common import (
     check_table_output,
     feature_columns_of,
     feature_rows,
+    kept_columns,
     load_mixture,
     print_json,
     remark,
     split_names,
-    write_or_print,
+    write_or_print_parts,
 )
+
+if TYPE_CHECKING:
+    import polars
 
 
 def predict(
     model: Model,
-    data: Data,
+    data: BigData,
     output: TableOutput = None,
     method: Annotated[
         Literal["posterior", "exact"],
@@ -39,6 +45,7 @@ def predict(
     ] = False,
     columns: Columns = None,
     exclude: Exclude = None,
+    ids: Kept = None,
     keep_features: Annotated[
         bool, typer.Option("--keep-features", help="Keep the features' columns too.")
     ] = False,
@@ -47,45 +54,51 @@ def predict(
 ) -> None:
     """Predict the cluster of each row, in the table's order.
 
-    The model's features are found in DATA by name. All other columns are kept, followed by
-    `cluster` and `probability`, the probability of that cluster. A .npy file holds only the
-    clusters, of shape (n,), or with --probabilities only the probabilities, of shape (n, K).
+    The model's features are found in DATA by name. All other columns, or those of --id, are kept,
+    followed by `cluster` and `probability`, the probability of that cluster. A .npy file holds only
+    the clusters, of shape (n,), or with --probabilities only the probabilities, of shape (n, K).
+    Parquet files are read in parts, whatever their size.
     """
     check_table_output(output)
 
     import numpy as np
     import polars
 
-    from vmonf.data import read_table
+    from vmonf.data import open_source
 
-    frame = read_table(data)
-    left_out = split_names(exclude, frame)
+    source = open_source(data)
+    head = source.head()
+    left_out = split_names(exclude, head)
     mixture = load_mixture(model)
-    features = feature_columns_of(mixture, frame, columns, left_out)
-    probability = mixture.predict_proba(feature_rows(mixture, frame, features), method)
-    chosen = probability.argmax(axis=1)
-    clusters = mixture.classes_[chosen]
+    features = feature_columns_of(mixture, head, columns, left_out)
+    kept = kept_columns(head, features, ids, left_out, keep_features, output)
+    is_array = output is not None and output.suffix.lower() == ".npy"
+    sizes = np.zeros(len(mixture.classes_), dtype=np.int64)
 
-    new: dict[str, Any] = {"cluster": clusters, "probability": probability.max(axis=1)}
-    by_class = {f"p({name})": probability[:, c] for c, name in enumerate(mixture.classes_)}
-    if output is not None and output.suffix.lower() == ".npy":
-        table = polars.DataFrame(by_class if probabilities else {"cluster": clusters})
-    else:
-        kept = frame.drop(left_out if keep_features else [*left_out, *features], strict=False)
-        table = beside(kept, new | (by_class if probabilities else {}))
-    in_summary = write_or_print(table, output, as_json)
+    def parts() -> Iterator[polars.DataFrame]:
+        row = 0
+        for frame in source.in_order(list(dict.fromkeys([*features, *kept]))):
+            rows = feature_rows(mixture, frame, features, row)
+            probability = mixture.predict_proba(rows, method)
+            chosen = probability.argmax(axis=1)
+            sizes[:] += np.bincount(chosen, minlength=len(sizes))
+            row += len(frame)
+            new: dict[str, Any] = {"cluster": mixture.classes_[chosen]}
+            by_class = {f"p({name})": probability[:, c] for c, name in enumerate(mixture.classes_)}
+            if is_array:
+                yield polars.DataFrame(by_class if probabilities else new)
+                continue
+            new |= {"probability": probability.max(axis=1)}
+            yield beside(frame.select(kept), new | (by_class if probabilities else {}))
 
-    counts = dict(
-        zip(
-            mixture.classes_.tolist(),
-            np.bincount(chosen, minlength=len(mixture.classes_)).tolist(),
-            strict=True,
-        )
-    )
+    in_summary = write_or_print_parts(parts(), source.n_rows, output, as_json)
+
+    n_rows = source.n_rows
+    counts = dict(zip(mixture.classes_.tolist(), sizes.tolist(), strict=True))
     if as_json:
         print_json(
-            {"path": output, "rows": len(frame), "method": method, "clusters": counts} | in_summary
+            {"path": output, "rows": n_rows, "method": method, "clusters": counts} | in_summary
         )
     elif output is not None:
-        sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        remark(f"Wrote {output}: {len(frame)} rows in clusters {sizes}.", quiet)
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        remark(f"Wrote {output}: {n_rows} rows in clusters {listed}.", quiet)

@@ -4,10 +4,20 @@ Importing this package imports numpy; polars is imported when a table is first r
 """
 
 from vmonf.data.faults import TableError
+from vmonf.data.source import Source, open_source
 from vmonf.data.tables import read_table, write_table
 from vmonf.data.toy import Pinwheel, ToyMixture, TwoCircles
 
-__all__ = ["Pinwheel", "TableError", "ToyMixture", "TwoCircles", "read_table", "write_table"]
+__all__ = [
+    "Pinwheel",
+    "Source",
+    "TableError",
+    "ToyMixture",
+    "TwoCircles",
+    "open_source",
+    "read_table",
+    "write_table",
+]
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmonf.data.faults import TableError
+from vmonf.data.faults import TableError, reason
 from vmonf.data.text import read_text
 from vmonf.files import check_ending, check_output, written_whole
 from vmonf.labels import LabelError, read_labels
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy")
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 #: Texts that are dates or times, and numbers with a comma.
 _DATE = re.compile(r"\d{4}-\d{1,2}(-\d{1,2}|$)|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\d{1,2}:\d\d")
@@ -87,17 +87,17 @@ def read_table(path: str | os.PathLike[str]) -> polars.DataFrame:
         elif ending == ".npy":
             frame = _read_npy(source)
         else:
-            frame = read_text(source, _SEPARATORS[ending])
+            frame = read_text(source, SEPARATORS[ending])
     except TableError:
         raise
     except OSError as error:
         raise TableError(
-            f"'{source}' cannot be read: {_reason(error)}; check the file and its permissions."
+            f"'{source}' cannot be read: {reason(error)}; check the file and its permissions."
         ) from error
     # Polars panics on some damaged files, and numpy raises ValueError.
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, ValueError) as error:
         raise TableError(
-            f"'{source}' cannot be read as {ending} ({_reason(error)}): check that it is complete "
+            f"'{source}' cannot be read as {ending} ({reason(error)}): check that it is complete "
             "and that its ending matches its content."
         ) from error
     if 0 in frame.shape:
@@ -138,13 +138,13 @@ def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
             if ending == ".parquet":
                 frame.write_parquet(stream)
             elif ending == ".npy":
-                np.save(stream, _to_array(frame, target), allow_pickle=False)
+                np.save(stream, to_array(frame, target), allow_pickle=False)
             else:
-                frame.write_csv(stream, separator=_SEPARATORS[ending])
+                frame.write_csv(stream, separator=SEPARATORS[ending])
     except (OSError, polars.exceptions.PolarsError) as error:
         remedy = "convert or drop such columns" if ending == ".parquet" else "choose .parquet"
         remedy = "choose another place" if isinstance(error, OSError) else remedy
-        raise TableError(f"'{target}' cannot be written ({_reason(error)}): {remedy}.") from error
+        raise TableError(f"'{target}' cannot be written ({reason(error)}): {remedy}.") from error
 
 
 def feature_columns(
@@ -185,7 +185,21 @@ def feature_columns(
     return chosen
 
 
-def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+def select_columns(frame: polars.DataFrame, names: Sequence[str]) -> list[str]:
+    """The names, each once.
+
+    Raises
+    ------
+    TableError
+        If one is missing from the table.
+    """
+    _check_exist(frame, names)
+    return list(dict.fromkeys(names))
+
+
+def to_matrix(
+    frame: polars.DataFrame, columns: Sequence[str], first_row: int = 0
+) -> NDArray[np.float64]:
     """Convert numeric columns to a matrix without missing values.
 
     Parameters
@@ -193,6 +207,8 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     frame : polars.DataFrame
     columns : sequence of str
         The names of the columns, as `feature_columns` returns them.
+    first_row : int
+        The number of rows of the table before this part of it, for messages.
 
     Returns
     -------
@@ -217,7 +233,7 @@ def to_matrix(frame: polars.DataFrame, columns: Sequence[str]) -> NDArray[np.flo
     fault = "empty" if value is None else "NaN" if np.isnan(value) else "infinite"
     counts = is_gap.sum(axis=0)
     raise TableError(
-        f"The cell in column {names[position]!r}, row {row + 1} is {fault}, one of "
+        f"The cell in column {names[position]!r}, row {first_row + row + 1} is {fault}, one of "
         f"{counts.sum()} that are empty or not finite ({counted(names, counts)}): fill such cells, "
         "remove their rows, or exclude their columns."
     )
@@ -308,7 +324,7 @@ def _read_npy(source: Path) -> polars.DataFrame:
     return polars.from_numpy(array, [str(index) for index in range(array.shape[1])], orient="row")
 
 
-def _to_array(frame: polars.DataFrame, target: Path) -> NDArray[Any]:
+def to_array(frame: polars.DataFrame, target: Path) -> NDArray[Any]:
     """Convert a numeric table to the array that is saved as .npy."""
     import polars
 
@@ -372,9 +388,3 @@ def _check_exist(frame: polars.DataFrame, names: Sequence[str]) -> None:
     shown = ", ".join(map(repr, frame.columns[:12]))
     more = f" and {frame.width - 12} more" if frame.width > 12 else ""
     raise TableError(f"The table has no column {name!r}{question}: its columns are {shown}{more}.")
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of an error's message, as part of a sentence."""
-    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return str(reason).splitlines()[0].rstrip(".:;, ")

@@ -16,6 +16,7 @@ from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.rows import Rows
 from vmonf.training.interrupt import is_second
 from vmonf.training.objective import Objective
+from vmonf.training.passes import Passes, TrainingRows
 from vmonf.training.schedules import Plateau, TemperatureSchedule
 from vmonf.training.specification import Training
 from vmonf.training.watcher import Watcher
@@ -120,11 +121,11 @@ class TrainingLoop:
     ----------
     model : MixtureModel
         The model, which is trained in place.
-    rows : Rows
-        The training rows.
+    rows : TrainingRows
+        The training rows: `Rows`, or a stream of them.
     held_out : Rows or None
-        Rows that are scored after each epoch. With None the training rows are scored, there is
-        no early stopping, and the last weights are kept.
+        Rows that are scored after each epoch. With None training rows are scored, there is no
+        early stopping, and the last weights are kept.
     objective : Objective
     training : Training
     max_epochs : int
@@ -133,28 +134,32 @@ class TrainingLoop:
         does not stop until the decay has ended.
     generator : torch.Generator
         Draws the batches.
-    pretraining : Rows, optional
-        Rows for pretraining, which uses only the labelled ones. None uses `rows`.
+    sample : Rows, optional
+        Training rows in memory: all of them, or a sample of a stream. Pretraining uses the
+        labelled ones, and they are scored if no rows are held out. None uses `rows`.
     watchers : sequence of Watcher
     """
 
     def __init__(
         self,
         model: MixtureModel,
-        rows: Rows[Tensor],
+        rows: TrainingRows,
         held_out: Rows[Tensor] | None,
         objective: Objective,
         training: Training,
         max_epochs: int,
         temperature: TemperatureSchedule,
         generator: torch.Generator,
-        pretraining: Rows[Tensor] | None = None,
+        sample: Rows[Tensor] | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.model = model
-        self.rows = rows
+        if sample is None:
+            assert isinstance(rows, Rows)
+            sample = rows
+        self.passes = Passes(rows, training.batch_size, generator)
         self.held_out = held_out
-        self.pretraining = rows if pretraining is None else pretraining
+        self.sample = sample
         # "auto" depends on the start, of which the loop knows nothing; settings resolve it.
         epochs = training.pretrain_epochs
         self.pretrain_epochs = 0 if epochs == "auto" else epochs
@@ -187,11 +192,24 @@ class TrainingLoop:
         self._keep_if_better(0, score, temperature=1.0)
         self._pretrain()
 
+    @property
+    def scored(self) -> Rows[Tensor]:
+        """The held-out rows, or training rows if none are held out."""
+        return self.sample if self.held_out is None else self.held_out
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches of an epoch."""
+        batch_size, epoch_rows = self.training.batch_size, self.training.epoch_rows
+        of_pass = self.passes.rows.n_batches(batch_size)
+        if epoch_rows is None or epoch_rows == "auto":
+            return of_pass
+        return min(of_pass, max(1, epoch_rows // batch_size))
+
     def score(self) -> float:
         """Log-likelihood of the held-out rows, or of the training rows, in nats per row."""
-        scored = self.held_out if self.held_out is not None else self.rows
         with self.averaged():
-            return summarise(self.model, scored, float(self.model.temperature)).log_likelihood
+            return summarise(self.model, self.scored, float(self.model.temperature)).log_likelihood
 
     def run(self) -> TrainingResult:
         """Train to the end, and set the model to the best weights.
@@ -246,6 +264,7 @@ class TrainingLoop:
         document = {name: getattr(self, name) for name in _COUNTERS}
         document["learning_rate"] = self.plateau.learning_rate
         document["result"] = asdict(self.result)
+        document["place"] = self.passes.place
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for kind in ("average", "best_weights"):
             for index, value in enumerate(getattr(self, kind)):
@@ -254,6 +273,7 @@ class TrainingLoop:
             for name, value in moments.items():
                 tensors[f"optimizer.{index}.{name}"] = value
         tensors["generator"] = self.generator.get_state()
+        tensors["pass"] = self.passes.begun
         return document, tensors
 
     def load_state(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -265,6 +285,7 @@ class TrainingLoop:
         history = [Epoch(**record) for record in result.pop("history")]
         self.result = TrainingResult(history=history, **result)
         self.generator.set_state(tensors["generator"].cpu())
+        self.passes.go_to(document["place"], tensors["pass"].cpu())
 
         self.model.load_state_dict(_named(tensors, "model"))
         for kind in ("average", "best_weights"):
@@ -285,13 +306,12 @@ class TrainingLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         try:
-            objective = self._pass(self.rows, temperature)
+            objective = self._steps(self.passes.take(self.n_batches), temperature)
         except FloatingPointError as error:
             self._recover(error)
             return None
-        scored = self.held_out if self.held_out is not None else self.rows
         with self.averaged():
-            summary = summarise(self.model, scored, temperature)
+            summary = summarise(self.model, self.scored, temperature)
         elbo, log_likelihood = summary.elbo, summary.log_likelihood
         if epoch > self.temperature.n_epochs or self.held_out is None:
             self._keep_if_better(epoch, log_likelihood, temperature)
@@ -321,13 +341,14 @@ class TrainingLoop:
             self._load(live)
             self.model.temperature.fill_(temperature)
 
-    def _pass(self, rows: Rows[Tensor], temperature: float) -> float:
+    def _steps(self, batches: Iterator[Rows[Tensor]], temperature: float) -> float:
         """One optimiser step for each batch. Returns the mean objective, in nats."""
-        batch_size = self.training.batch_size
-        total = torch.zeros((), dtype=torch.float64, device=rows.x.device)
-        for batch in rows.batches(batch_size, self.generator):
+        total = torch.zeros((), dtype=torch.float64, device=self.scored.x.device)
+        n_batches = 0
+        for batch in batches:
             total += self._step(batch, temperature)
-        return float(total) / rows.n_batches(batch_size)
+            n_batches += 1
+        return float(total) / n_batches
 
     def _step(self, batch: Rows[Tensor], temperature: float) -> Tensor:
         """One optimiser step that increases the objective of a batch. Returns its value."""
@@ -344,12 +365,13 @@ class TrainingLoop:
         return value.detach()
 
     def _pretrain(self) -> None:
-        labelled = self.pretraining.take(self.pretraining.labelled)
+        labelled = self.sample.take(self.sample.labelled)
         if labelled.n_rows == 0:
             return
         for _ in range(self.pretrain_epochs):
             try:
-                self._pass(labelled, self.temperature.end)
+                batches = labelled.batches(self.training.batch_size, self.generator)
+                self._steps(batches, self.temperature.end)
             except FloatingPointError as error:
                 self._recover(error)
                 return
@@ -392,6 +414,7 @@ class TrainingLoop:
             ) from error
         self.plateau.learning_rate *= 0.1
         self._restore()
+        self.passes.end()
         self.optimizer = self._new_optimizer(self.plateau.learning_rate)
         self._restart_average()
 

@@ -41,6 +41,11 @@ class Training(Specification):
         smaller in the first steps. 0 turns averaging off.
     batch_size : int
         Number of rows in a step.
+    epoch_rows : int, "auto" or None
+        An epoch has about this many rows, and at most one pass over the rows. The next epoch
+        continues the pass where this one ended. Schedules, patience, scores and checkpoints count
+        epochs. With a number, at most 20,000 rows are held out. None is a whole pass. "auto" is
+        None for a table in memory, and 100,000 for a table that is read in parts.
     patience : int or None
         Training stops after this many epochs without a better held-out log-likelihood. With None
         it does not stop early.
@@ -80,6 +85,7 @@ class Training(Specification):
     gradient_clip: float = 5.0
     averaging: float = 0.99
     batch_size: int = 256
+    epoch_rows: int | Literal["auto"] | None = "auto"
     patience: int | None = 30
     pretrain_epochs: int | Literal["auto"] = "auto"
     components_per_row: int | Literal["auto"] | None = "auto"
@@ -96,6 +102,8 @@ class Training(Specification):
         check_number("gradient_clip", self.gradient_clip, above=0)
         check_number("averaging", self.averaging, at_least=0, below=1)
         check_whole_number("batch_size", self.batch_size, at_least=1)
+        if self.epoch_rows not in ("auto", None):
+            check_whole_number("epoch_rows", self.epoch_rows, at_least=1)
         if self.patience is not None:
             check_whole_number("patience", self.patience, at_least=1)
         if self.pretrain_epochs != "auto":

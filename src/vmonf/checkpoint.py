@@ -57,6 +57,7 @@ class _Result(msgspec.Struct, forbid_unknown_fields=True):
     best_epoch: _Count
     converged: bool
     interrupted: bool
+    out_of_time: bool
     recoveries: _Count
 
 

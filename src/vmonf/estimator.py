@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -119,6 +120,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Number of fits. The one with the best held-out log-likelihood is kept. With
         ``init="auto"`` the first begins with the clusters that agree most, the second with those
         that agree next, and so on.
+    max_seconds : float, optional
+        Time of a fit, with its start and its end. The learning rate falls to zero along half a
+        cosine over this time, besides its own schedule, and the training ends with it, or before
+        by `max_epochs` or `patience`. There is a warning of what is left undone. Restarts share
+        the time. The start is not shortened. Two fits of the same rows may then differ.
     max_epochs : int, default=300
         Largest number of passes over the rows.
     validation_fraction : float, default=0.1
@@ -240,6 +246,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         init: str | ArrayLike = "auto",
         n_init: int = 1,
         max_epochs: int = 300,
+        max_seconds: float | None = None,
         validation_fraction: float = 0.1,
         training: Training | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -260,6 +267,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.init = init
         self.n_init = n_init
         self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
         self.validation_fraction = validation_fraction
         self.training = training
         self.checkpoint = checkpoint
@@ -340,6 +348,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         vmonf.storage.ModelFileError
             If `checkpoint` is the file of another fit, or cannot be written.
         """
+        began = time.monotonic()
         make_forks_safe()
         parameters = self.get_params(deep=False)
         check_parameters(parameters)
@@ -379,7 +388,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             number, sample = find_number(fitted, at_least, self.max_components, seeds[0])
         classes = with_new_names(classes, number.chosen)
         settings = resolve(
-            parameters, fitted.n_rows, values.shape[1], len(classes), fitted.n_sampled
+            parameters, fitted.n_rows, values.shape[1], len(classes), fitted.n_sampled, began
         )
         prepared = prepare(fitted, settings, seeds[0], sample)
         known = {
@@ -443,6 +452,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         one_pass = {
             "training": training,
             "max_epochs": 1,
+            "max_seconds": None,
             "validation_fraction": 0.0,
             "temperature": float(self.model_.temperature),
             "temperature_epochs": None,
@@ -458,6 +468,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         watchers: Iterable[Callable[[Self], object]] = (),
     ) -> Self:
         """Train the fitted mixture further, with these parameters of the training."""
+        began = time.monotonic()
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         seen, streamed = None, None
         if is_source(X):
@@ -487,6 +498,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             values.shape[1],
             n_components,
             table.n_sampled,
+            began,
         )
         known = _fitted_attributes(self)
         watching: list[Watcher] = [ProgressBar()] if self.verbose else []

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ MANY_LABELS = 20
 #: Pretrained flows of one atom are trained further unless their held-out log-likelihood is lower
 #: than that of several atoms by more than this, in nats per row.
 ALMOST_AS_GOOD = 0.05
+#: Share of the time that is left when a training begins; the rest is for what comes after it.
+TRAINING_SHARE = 0.95
 #: Standard errors that flows of one atom must gain over several atoms, which overfit as easily.
 ERRORS_AGAINST_ATOMS = 1.0
 
@@ -324,13 +327,18 @@ def fit_best(
     """
     weight = prepared.standardised.weight[prepared.judged]
     best: Fit | None = None
+    left_out = 0
     for restart, seed in enumerate(seeds):
+        if restart and settings.deadline is not None and time.monotonic() > settings.deadline:
+            left_out = len(seeds) - restart
+            break
         watching = list(watchers)
         of_restart = prepared.of_restart(restart)
         if settings.checkpoint is not None:
             watching.append(_checkpoint(of_restart, settings, restart, seed))
         try:
-            fit = fit_once(of_restart, settings, seed, watching)
+            of_time = _share_of_time(settings, len(seeds) - restart)
+            fit = fit_once(of_restart, of_time, seed, watching)
         except TrainingError as error:
             if best is None:
                 raise
@@ -342,7 +350,31 @@ def fit_best(
             warnings.warn("Training was interrupted; the best model so far is kept.", stacklevel=3)
             break
     assert best is not None
+    if left_out or best.training.out_of_time:
+        warnings.warn(_left_undone(best.training, left_out), stacklevel=3)
     return best
+
+
+def _share_of_time(settings: Settings, n_fits: int) -> Settings:
+    """The settings of the next of several fits, which share the time that is left."""
+    if settings.deadline is None:
+        return settings
+    now = time.monotonic()
+    return dataclasses.replace(settings, deadline=now + max(0, settings.deadline - now) / n_fits)
+
+
+def _left_undone(training: TrainingResult, n_fits: int) -> str:
+    """What a fit that was out of time did not do, as a sentence."""
+    scores = [epoch.log_likelihood for epoch in training.history]
+    epochs = "1 epoch" if len(scores) == 1 else f"{len(scores)} epochs"
+    text = f"The time of max_seconds was over after {epochs}"
+    if len(scores) < 2:
+        text += ": give more time, or fewer rows"
+    else:
+        last = max(1, len(scores) // 10)
+        gain = scores[-1] - scores[-1 - last]
+        text += f"; in the last {last} of them the log-likelihood rose by {gain:.4f} nats per row"
+    return f"{text}; {n_fits} fits of n_init are left out." if n_fits else f"{text}."
 
 
 def fit_once(
@@ -576,7 +608,14 @@ def _loop(
         generator,
         first,
         watchers,
+        None if settings.deadline is None else _end_of_training(settings.deadline),
     )
+
+
+def _end_of_training(deadline: float) -> float:
+    """When a training ends that begins now, so that the fit ends at its deadline."""
+    now = time.monotonic()
+    return now + TRAINING_SHARE * max(0.0, deadline - now)
 
 
 def _n_parameters(mixture: GaussianStart, settings: Settings) -> int:

@@ -51,6 +51,7 @@ class _Parameters(_Strict):
     n_init: _Positive
     warm_start: bool
     max_epochs: _Count
+    max_seconds: float | None
     validation_fraction: float
     training: dict[str, Any] | None
     checkpoint: None

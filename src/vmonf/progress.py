@@ -52,7 +52,9 @@ class ProgressBar(Watcher):
             TextColumn("left"),
             console=Console(stderr=True),
         )
-        self.bar.add_task(title, total=loop.max_epochs, figures="")
+        # With a deadline the bar shows the time.
+        total = loop.max_epochs if loop.deadline is None else 100
+        self.bar.add_task(title, total=total, figures="")
         self.bar.start()
 
     def on_epoch(self, loop: TrainingLoop) -> None:
@@ -65,7 +67,9 @@ class ProgressBar(Watcher):
         if record.temperature != 1:
             figures += f"  T {record.temperature:.2f}"
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=record.epoch, figures=figures)
+            done = max(record.epoch / loop.max_epochs, 1 - loop.time_left)
+            completed = record.epoch if loop.deadline is None else round(100 * done)
+            self.bar.update(self.bar.task_ids[0], completed=completed, figures=figures)
 
     def on_end(self, loop: TrainingLoop) -> None:
         """Stop the bar, which stays visible."""

@@ -88,6 +88,8 @@ class Settings:
         The name of the start, or centres in the user's units.
     n_init : int
     max_epochs : int
+    deadline : float or None
+        When the fit should end, by `time.monotonic`.
     n_held_out : int
         Number of distinct rows that are held out.
     trains : bool
@@ -110,6 +112,7 @@ class Settings:
     init: str | Array
     n_init: int
     max_epochs: int
+    deadline: float | None
     n_held_out: int
     trains: bool
     training: Training
@@ -180,6 +183,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         check_choice("init", parameters["init"], STARTS)
     check_whole_number("n_init", parameters["n_init"], at_least=1)
     check_whole_number("max_epochs", parameters["max_epochs"], at_least=0)
+    if parameters["max_seconds"] is not None:
+        check_number("max_seconds", parameters["max_seconds"], above=0)
     check_number("validation_fraction", parameters["validation_fraction"], at_least=0, below=1)
     check_flag("warm_start", parameters["warm_start"])
     checkpoint = parameters["checkpoint"]
@@ -195,6 +200,7 @@ def resolve(
     n_features: int,
     n_components: int,
     n_sampled: int | None = None,
+    began: float = 0.0,
 ) -> Settings:
     """The settings of a fit to a table.
 
@@ -211,6 +217,8 @@ def resolve(
         labels if it is larger.
     n_sampled : int, optional
         Number of rows in memory, if the table is read in parts.
+    began : float, optional
+        When the fit began, by `time.monotonic`. It matters with `max_seconds`.
 
     Raises
     ------
@@ -224,7 +232,7 @@ def resolve(
         )
     flow, posterior, training = specifications(parameters).values()
     init = _init(parameters["init"], n_components, n_features)
-    max_epochs = int(parameters["max_epochs"])
+    max_epochs, max_seconds = int(parameters["max_epochs"]), parameters["max_seconds"]
     validation_fraction = float(parameters["validation_fraction"])
     epoch_rows = _epoch_rows(training, n_sampled)
     most_held_out = n_rows if epoch_rows is None else MOST_HELD_OUT
@@ -254,6 +262,7 @@ def resolve(
         init=init,
         n_init=int(parameters["n_init"]),
         max_epochs=max_epochs,
+        deadline=None if max_seconds is None else began + float(max_seconds),
         n_held_out=n_held_out,
         trains=max_epochs > 0 and (n_held_out > 0 or validation_fraction == 0),
         training=training,

@@ -158,9 +158,9 @@ TABLES = [
     Table("half a character of UTF-16", "a.csv", GOOD.encode("utf-16")[:-1], "but is not: save it"),
     Table("text named .parquet", "a.parquet", GOOD, "its ending matches its content"),
     Table("text named .npy", "a.npy", GOOD, "cannot be read as .npy"),
-    Table("empty Parquet", "a.parquet", b"", "cannot be read as .parquet"),
+    Table("empty Parquet", "a.parquet", b"", "must contain a header and footer"),
     Table("empty .npy", "a.npy", b"", "is empty"),
-    Table("damaged Parquet", "a.parquet", b"PAR1xxPAR1", "cannot be read as .parquet"),
+    Table("damaged Parquet", "a.parquet", b"PAR1xxPAR1", "its ending matches its content"),
     Table("damaged .npy", "a.npy", b"\x93NUMPY\x01\x00", "cannot be read as .npy"),
     # Layout
     Table("a cut quotation", "a.csv", GOOD + '1.5,"2.', "a quotation mark without its end"),
@@ -228,7 +228,7 @@ TABLES = [
     Table("a constant column", "a.csv", "x,y,z\n" + ROWS.replace("\n", ",7\n"),
           "constant column: column 'z' is constant"),
     Table("one row", "a.csv", "x,y\n1,2\n", "minimum of 2 is required"),
-    Table("equal rows", "a.csv", "x,y\n" + "1,2\n" * 60, "is more than the 1 distinct rows"),
+    Table("equal rows", "a.csv", "x,y\n" + "1,2\n" * 60, "are constant over the 1 distinct rows"),
     Table("as many components as rows", "a.csv", "x,y\n1,2\n2,1\n3,3\n",
           "n_components=4 is more than the 3 distinct rows", 1, {"components": "4"}),
     # What is read, and said

@@ -465,7 +465,16 @@ def test_labels_of_other_types():
 
 
 def test_names_are_those_that_a_user_needs():
-    names = ["Pinwheel", "TableError", "ToyMixture", "TwoCircles", "read_table", "write_table"]
+    names = [
+        "Pinwheel",
+        "Source",
+        "TableError",
+        "ToyMixture",
+        "TwoCircles",
+        "open_source",
+        "read_table",
+        "write_table",
+    ]
     assert dir(vmonf.data) == vmonf.data.__all__ == names
 
 

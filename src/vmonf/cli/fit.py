@@ -37,6 +37,7 @@ OPTIONS = {
     "init": "--init",
     "n_init": "--restarts",
     "max_epochs": "--max-epochs",
+    "max_seconds": "--max-seconds",
     "checkpoint": "--checkpoint",
     "device": "--device",
     "random_state": "--seed",
@@ -112,6 +113,9 @@ def fit(
     ] = "auto",
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
     max_epochs: Annotated[int, typer.Option(help="Maximum number of passes over the rows.")] = 300,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Time of the fit: the training ends with it.")
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="A file for the state of the training; the same fit resumes from it."),
@@ -162,6 +166,7 @@ def fit(
         "init": init,
         "n_init": restarts,
         "max_epochs": max_epochs,
+        "max_seconds": max_seconds,
         "checkpoint": checkpoint,
         "device": device,
         "random_state": seed,

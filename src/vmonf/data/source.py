@@ -233,7 +233,9 @@ def _of_path(data: str | os.PathLike[str]) -> Source:
             if each.is_file() and not _is_hidden(each.relative_to(path))
         )
         if not found:
-            raise TableError(f"The folder '{text}' has no .parquet files: name one that has.")
+            raise TableError(
+                f"'{text}' is a folder, not a file, and has no .parquet files: name a table in it."
+            )
     elif not path.exists() and glob.has_magic(text):
         found = sorted(Path(each) for each in glob.glob(text, recursive=True))
         found = [each for each in found if each.is_file()]
@@ -326,6 +328,6 @@ def _errors_of(name: str) -> Iterator[None]:
         polars.exceptions.PanicException,
     ) as error:
         raise TableError(
-            f"{name} cannot be read ({reason(error)}): check that it is complete, that all files "
-            "have the same columns, and that it is still there."
+            f"{name} cannot be read ({reason(error)}): check that it is complete, that its ending "
+            "matches its content, that all files have the same columns, and that it is still there."
         ) from error

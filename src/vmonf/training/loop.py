@@ -103,6 +103,8 @@ class TrainingResult:
         log-likelihood.
     interrupted : bool
         Whether Ctrl-C stopped the training.
+    out_of_time : bool
+        Whether the time of the training was over.
     recoveries : int
         How many times training met values that are not numbers.
     """
@@ -111,6 +113,7 @@ class TrainingResult:
     best_epoch: int = 0
     converged: bool = False
     interrupted: bool = False
+    out_of_time: bool = False
     recoveries: int = 0
 
 
@@ -138,6 +141,8 @@ class TrainingLoop:
         Training rows in memory: all of them, or a sample of a stream. Pretraining uses the
         labelled ones, and they are scored if no rows are held out. None uses `rows`.
     watchers : sequence of Watcher
+    deadline : float, optional
+        When the training ends, by `time.monotonic`. The learning rate falls until then.
     """
 
     def __init__(
@@ -152,6 +157,7 @@ class TrainingLoop:
         generator: torch.Generator,
         sample: Rows[Tensor] | None = None,
         watchers: Sequence[Watcher] = (),
+        deadline: float | None = None,
     ) -> None:
         self.model = model
         if sample is None:
@@ -169,8 +175,11 @@ class TrainingLoop:
         self.temperature = temperature
         self.generator = generator
         self.watchers = watchers
+        self.created = time.monotonic()
+        self.deadline = deadline
         self.plateau = Plateau(training.learning_rate, max(1, (training.patience or 30) // 2))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.learning_rate = training.learning_rate
         self.optimizer = self._new_optimizer(training.learning_rate)
         self.average = [p.detach().clone() for p in self.parameters]
         self.n_steps = 0
@@ -206,6 +215,14 @@ class TrainingLoop:
             return of_pass
         return min(of_pass, max(1, epoch_rows // batch_size))
 
+    @property
+    def time_left(self) -> float:
+        """The share of the time that is left: 1 without a deadline, and 0 after it."""
+        if self.deadline is None:
+            return 1.0
+        left = self.deadline - time.monotonic()
+        return max(0.0, left / max(self.deadline - self.created, left, 1e-9))
+
     def score(self) -> float:
         """Log-likelihood of the held-out rows, or of the training rows, in nats per row."""
         with self.averaged():
@@ -232,7 +249,7 @@ class TrainingLoop:
                     self.begin()
                 for watcher in self.watchers:
                     watcher.on_start(self)
-            while self.epoch < self.max_epochs and not self.result.converged:
+            while self.epoch < self.max_epochs and not self.result.converged and self.time_left:
                 self.epoch += 1
                 record = self._epoch(self.epoch, began)
                 if record is None:
@@ -248,6 +265,7 @@ class TrainingLoop:
             self.result.interrupted = True
         finally:
             self._restore()
+            self.result.out_of_time = not self.time_left
             for watcher in self.watchers:
                 watcher.on_end(self)
         return self.result
@@ -302,9 +320,9 @@ class TrainingLoop:
     def _epoch(self, epoch: int, began: float) -> Epoch | None:
         """Train for one epoch and score the model. Returns None if the epoch was undone."""
         temperature = self.temperature(epoch - 1)
-        learning_rate = self._learning_rate(epoch)
+        self.learning_rate = self._learning_rate(epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = self.learning_rate
         try:
             objective = self._steps(self.passes.take(self.n_batches), temperature)
         except FloatingPointError as error:
@@ -322,7 +340,7 @@ class TrainingLoop:
             gap=log_likelihood - elbo,
             training_objective=objective,
             temperature=temperature,
-            learning_rate=learning_rate,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
             seconds=time.perf_counter() - began,
             component_use=summary.component_use,
             start_agreement=summary.start_agreement,
@@ -346,9 +364,18 @@ class TrainingLoop:
         total = torch.zeros((), dtype=torch.float64, device=self.scored.x.device)
         n_batches = 0
         for batch in batches:
+            if self.deadline is not None:
+                if not self.time_left:
+                    break
+                self._anneal(self.time_left)
             total += self._step(batch, temperature)
             n_batches += 1
-        return float(total) / n_batches
+        return float(total) / max(1, n_batches)
+
+    def _anneal(self, time_left: float) -> None:
+        """Set the learning rate to its part at this share of the time, along half a cosine."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * 0.5 * (1 - math.cos(math.pi * time_left))
 
     def _step(self, batch: Rows[Tensor], temperature: float) -> Tensor:
         """One optimiser step that increases the objective of a batch. Returns its value."""

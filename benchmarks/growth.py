@@ -67,7 +67,11 @@ def clusters(rows: int, components: int, features: int) -> np.ndarray:
 def measure(components: int, rows: int, features: int) -> dict[str, float]:
     """Measure time and memory of one fit, in this process."""
     X = clusters(rows, components, features)
-    mixture = FlowMixture(components, max_epochs=max(1, FEW_ROWS // rows), random_state=0)
+    # An epoch is a whole pass, whatever the number of rows.
+    training = Training(batch_size=256, epoch_rows=None)
+    mixture = FlowMixture(
+        components, max_epochs=max(1, FEW_ROWS // rows), training=training, random_state=0
+    )
     FlowMixture(1, max_epochs=1).fit(X[:50])  # loads what libraries load late
 
     def fit() -> None:
@@ -83,11 +87,11 @@ def measure(components: int, rows: int, features: int) -> dict[str, float]:
         began = time.perf_counter()
         peak = common.peak_memory(fit)
         seconds = time.perf_counter() - began
-    (start,), (training,) = starts, trainings
-    epochs = training[1] - steps[0][0]
+    (start,), (trained,) = starts, trainings
+    epochs = trained[1] - steps[0][0]
     n_steps = len(steps) / max(1, mixture.n_epochs_)
     if not mixture.n_epochs_:  # training ended within its first epoch
-        n_steps = rows * (1 - mixture.validation_fraction) // Training().batch_size
+        n_steps = rows * (1 - mixture.validation_fraction) // training.batch_size
     return {
         "start_seconds": start[1] - start[0],
         "step_milliseconds": 1e3 * float(np.median(np.diff([began for began, _ in steps]))),

@@ -163,6 +163,32 @@ def test_what_a_training_depends_on_leaves_out_device_and_number_of_epochs():
     for change in ({"flow": "nsf"}, {"weights": "uniform"}, {"temperature": 2.0}, {"init": "none"}):
         assert settings_of(**change).of_training() != one
     resolved = Training(
-        epoch_rows=None, pretrain_epochs=20, components_per_row=None, consistency_size=0.0
+        batch_size=256,
+        epoch_rows=None,
+        pretrain_epochs=20,
+        components_per_row=None,
+        consistency_size=0.0,
     )
     assert settings_of().training == resolved
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "given", "expected"),
+    [
+        (50_000, {}, (256, None, 3e-3)),
+        (50_001, {}, (1024, 20_000, 6e-3)),
+        (50_001, {"batch_size": 100}, (100, 20_000, 3e-3)),
+        (50_001, {"epoch_rows": None, "learning_rate": 1e-3}, (1024, None, 2e-3)),
+    ],
+)
+def test_batches_and_epochs_of_many_rows(n_rows, given, expected):
+    parameters = FlowMixture(training=Training(**given)).get_params(deep=False)
+    training = resolve(parameters, n_rows, 2, 2).training
+    found = (training.batch_size, training.epoch_rows, training.learning_rate)
+    assert found == pytest.approx(expected)
+
+
+def test_few_of_many_rows_are_held_out():
+    parameters = FlowMixture().get_params(deep=False)
+    assert resolve(parameters, 50_000, 2, 2).n_held_out == 5_000
+    assert resolve(parameters, 1_000_000, 2, 2).n_held_out == 10_000

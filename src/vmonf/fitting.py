@@ -396,7 +396,7 @@ def fit_once(
     keep_freed_memory()
     # A step takes about one multiply-add for each parameter and each row of the batch.
     n_parameters = _n_parameters(mixture, settings)
-    with threads_for(settings.training.batch_size * n_parameters):
+    with threads_for(settings.batch_size * n_parameters):
         result, model = TrainingResult(), None
         if settings.trains:
             loop = _training(clusters, mixture, prepared, settings, generator, watchers, starter)
@@ -448,7 +448,7 @@ def go_on(
     judged = prepared.tensors.take(torch.from_numpy(prepared.judged).to(settings.device))
     before = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
     result = TrainingResult()
-    with threads_for(settings.training.batch_size * sum(p.numel() for p in model.parameters())):
+    with threads_for(settings.batch_size * sum(p.numel() for p in model.parameters())):
         if settings.trains:
             # q fits the flows already, so that it is not warmed up.
             loop = _loop(model, prepared, settings, settings.training, generator, watchers, False)

@@ -47,11 +47,15 @@ if TYPE_CHECKING:
 #: training rows, in total and for each component.
 MIN_ROWS_TO_TRAIN = 20
 MIN_ROWS_A_COMPONENT = 4
-#: Default of `epoch_rows` for a table that is read in parts.
-EPOCH_ROWS = 100_000
+#: With more rows than this, an epoch is a part of a pass, and batches are larger.
+MANY_ROWS = 50_000
+#: Default of `epoch_rows` with many rows.
+EPOCH_ROWS = 20_000
+#: Default of `batch_size`, and with many rows. The learning rate goes with its square root.
+BATCH_SIZE, LARGE_BATCH_SIZE = 256, 1024
 #: If an epoch may be less than a pass, at most this many rows are held out, since they are scored
 #: after each epoch.
-MOST_HELD_OUT = 20_000
+MOST_HELD_OUT = 10_000
 #: Of the sample of a table that is read in parts, at most this share is held out.
 HELD_OUT_SHARE = 0.2
 #: Default of `components_per_row`: all components if there are at most `DENSE_COMPONENTS`, and
@@ -123,6 +127,12 @@ class Settings:
     def start(self) -> Start | None:
         """The start that `init` names, or None if `init` holds centres."""
         return STARTS[self.init] if isinstance(self.init, str) else None
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows in a step."""
+        assert self.training.batch_size != "auto"
+        return self.training.batch_size
 
     @property
     def needs_spacing(self) -> bool:
@@ -234,7 +244,14 @@ def resolve(
     init = _init(parameters["init"], n_components, n_features)
     max_epochs, max_seconds = int(parameters["max_epochs"]), parameters["max_seconds"]
     validation_fraction = float(parameters["validation_fraction"])
-    epoch_rows = _epoch_rows(training, n_sampled)
+    if n_sampled is not None and training.consistency == "noise":
+        raise ParameterError(
+            "training__consistency",
+            "='noise' needs the near neighbours of every row, and this table is read in parts: "
+            "choose 'features' or None, or fit a sample of the rows.",
+        )
+    training = _for_rows(training, n_rows)
+    epoch_rows = training.epoch_rows
     most_held_out = n_rows if epoch_rows is None else MOST_HELD_OUT
     if n_sampled is not None:
         most_held_out = min(most_held_out, int(HELD_OUT_SHARE * n_sampled))
@@ -244,7 +261,6 @@ def resolve(
     checkpoint = parameters["checkpoint"]
     training = dataclasses.replace(
         training,
-        epoch_rows=epoch_rows,
         pretrain_epochs=_pretrain_epochs(training, init),
         components_per_row=_components_per_row(training, n_components, parameters["objective"]),
         consistency_size=_consistency_size(training, n_features),
@@ -414,17 +430,16 @@ def _broad_weight(rows_per_component: float) -> float:
     return min(max(1 / rows_per_component, LEAST_BROAD_WEIGHT), LARGEST_BROAD_WEIGHT)
 
 
-def _epoch_rows(training: Training, n_sampled: int | None) -> int | None:
-    is_stream = n_sampled is not None
-    if is_stream and training.consistency == "noise":
-        raise ParameterError(
-            "training__consistency",
-            "='noise' needs the near neighbours of every row, and this table is read in parts: "
-            "choose 'features' or None, or fit a sample of the rows.",
-        )
+def _for_rows(training: Training, n_rows: int) -> Training:
+    """The batches and epochs of a training with this number of rows."""
+    is_large = n_rows > MANY_ROWS
     if training.epoch_rows == "auto":
-        return EPOCH_ROWS if is_stream else None
-    return training.epoch_rows
+        training = dataclasses.replace(training, epoch_rows=EPOCH_ROWS if is_large else None)
+    if training.batch_size != "auto":
+        return training
+    batch_size = LARGE_BATCH_SIZE if is_large else BATCH_SIZE
+    learning_rate = training.learning_rate * math.sqrt(batch_size / BATCH_SIZE)
+    return dataclasses.replace(training, batch_size=batch_size, learning_rate=learning_rate)
 
 
 def _pretrain_epochs(training: Training, init: str | Array) -> int:

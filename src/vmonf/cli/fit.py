@@ -152,7 +152,7 @@ def fit(
     """Fit a mixture of flows to a table and write the model.
 
     Parquet files with more than 100,000 rows are read in parts and need not fit in memory: an epoch
-    then has 100,000 rows, and --set training__epoch_rows=N changes that.
+    then has 20,000 rows, and --set training__epoch_rows=N changes that.
 
     Ctrl-C ends the training early: the best model so far is written. A second within two seconds
     stops without a model. After SIGTERM the checkpoint holds the last whole epoch. The options are

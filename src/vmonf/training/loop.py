@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -163,7 +164,9 @@ class TrainingLoop:
         if sample is None:
             assert isinstance(rows, Rows)
             sample = rows
-        self.passes = Passes(rows, training.batch_size, generator)
+        # "auto" depends on the table, of which the loop knows nothing; settings resolve it.
+        self.batch_size = 256 if training.batch_size == "auto" else training.batch_size
+        self.passes = Passes(rows, self.batch_size, generator)
         self.held_out = held_out
         self.sample = sample
         # "auto" depends on the start, of which the loop knows nothing; settings resolve it.
@@ -209,11 +212,11 @@ class TrainingLoop:
     @property
     def n_batches(self) -> int:
         """Number of batches of an epoch."""
-        batch_size, epoch_rows = self.training.batch_size, self.training.epoch_rows
-        of_pass = self.passes.rows.n_batches(batch_size)
+        epoch_rows = self.training.epoch_rows
+        of_pass = self.passes.rows.n_batches(self.batch_size)
         if epoch_rows is None or epoch_rows == "auto":
             return of_pass
-        return min(of_pass, max(1, epoch_rows // batch_size))
+        return min(of_pass, max(1, epoch_rows // self.batch_size))
 
     @property
     def time_left(self) -> float:
@@ -397,8 +400,8 @@ class TrainingLoop:
             return
         for _ in range(self.pretrain_epochs):
             try:
-                batches = labelled.batches(self.training.batch_size, self.generator)
-                self._steps(batches, self.temperature.end)
+                batches = labelled.batches(self.batch_size, self.generator)
+                self._steps(islice(batches, self.n_batches), self.temperature.end)
             except FloatingPointError as error:
                 self._recover(error)
                 return

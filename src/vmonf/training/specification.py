@@ -26,7 +26,7 @@ class Training(Specification):
     Attributes
     ----------
     learning_rate : float
-        Adam's initial learning rate.
+        Adam's initial learning rate. It is doubled if "auto" makes batches four times as large.
     learning_rate_schedule : {"plateau", "cosine", "constant"}
         "plateau" multiplies the learning rate by 0.3 after each half of `patience` epochs without
         a better held-out log-likelihood. "cosine" decreases it to zero along half a cosine over
@@ -39,13 +39,13 @@ class Training(Specification):
     averaging : float
         Decay of the exponential moving average of the weights, which is scored and kept. It is
         smaller in the first steps. 0 turns averaging off.
-    batch_size : int
-        Number of rows in a step.
+    batch_size : int or "auto"
+        Number of rows in a step. "auto" is 256, and 1,024 with more than 50,000 rows.
     epoch_rows : int, "auto" or None
         An epoch has about this many rows, and at most one pass over the rows. The next epoch
         continues the pass where this one ended. Schedules, patience, scores and checkpoints count
-        epochs. With a number, at most 20,000 rows are held out. None is a whole pass. "auto" is
-        None for a table in memory, and 100,000 for a table that is read in parts.
+        epochs. With a number, at most 10,000 rows are held out. None is a whole pass. "auto" is
+        20,000 with more than 50,000 rows, and otherwise None.
     patience : int or None
         Training stops after this many epochs without a better held-out log-likelihood. With None
         it does not stop early.
@@ -84,7 +84,7 @@ class Training(Specification):
     weight_decay: float = 0.1
     gradient_clip: float = 5.0
     averaging: float = 0.99
-    batch_size: int = 256
+    batch_size: int | Literal["auto"] = "auto"
     epoch_rows: int | Literal["auto"] | None = "auto"
     patience: int | None = 30
     pretrain_epochs: int | Literal["auto"] = "auto"
@@ -101,7 +101,8 @@ class Training(Specification):
         check_number("weight_decay", self.weight_decay, at_least=0)
         check_number("gradient_clip", self.gradient_clip, above=0)
         check_number("averaging", self.averaging, at_least=0, below=1)
-        check_whole_number("batch_size", self.batch_size, at_least=1)
+        if self.batch_size != "auto":
+            check_whole_number("batch_size", self.batch_size, at_least=1)
         if self.epoch_rows not in ("auto", None):
             check_whole_number("epoch_rows", self.epoch_rows, at_least=1)
         if self.patience is not None:

@@ -12,6 +12,10 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 
+# Two processes of one thread each.
+PYTEST_ENVIRONMENT := OMP_NUM_THREADS=1
+PYTEST_OPTIONS := -n 2 --dist worksteal
+
 .PHONY: demo test lint types unit lowest bench quality shapes tables results figures clean
 
 BENCHMARKS := step kernels many_components time_to_quality scoring streaming sampling growth startup
@@ -29,10 +33,10 @@ types: .venv/.test-installed
 	$(BIN)/mypy
 
 unit: .venv/.test-installed
-	$(BIN)/pytest
+	$(PYTEST_ENVIRONMENT) $(BIN)/pytest $(PYTEST_OPTIONS)
 
 lowest: .venv-lowest/.installed
-	.venv-lowest/bin/pytest
+	$(PYTEST_ENVIRONMENT) .venv-lowest/bin/pytest $(PYTEST_OPTIONS)
 
 bench: .venv/.bench-installed
 	for name in $(BENCHMARKS); do \

@@ -68,7 +68,7 @@ def test_refused_settings_are_named(flow, name):
     assert caught.value.name == f"flow__{name}"
 
 
-@pytest.mark.parametrize("flow", ["glow", None, 3, object()], ids=str)
+@pytest.mark.parametrize("flow", ["glow", None, 3, pytest.param(object(), id="object")], ids=str)
 def test_unknown_flows_are_errors_that_list_the_known_ones(flow):
     with pytest.raises(ParameterError, match=r"flow=.*realnvp, maf, nsf, nsf-ar") as caught:
         family_of(flow)

@@ -348,7 +348,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if is_source(X):
             if clusters is not None:
                 raise ValueError("clusters cannot be given for an X that is read in parts.")
-            table = _streamed(X, y, sample_weight)
+            table = ranks.together(lambda: _streamed(X, y, sample_weight))
             seen = _surveyed(table, seeds[0])
             X, sample_weight = _frame(seen.x, table.features), seen.weight
             y = None if y is None else _labels_of(seen)
@@ -458,7 +458,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         seed = ranks.from_first(lambda: drawn)
         seen, streamed = None, None
         if is_source(X):
-            streamed = self._table(X, y, sample_weight)
+            streamed = ranks.together(lambda: self._table(X, y, sample_weight))
             seen = _surveyed(streamed, seed)
             X, sample_weight = self._named(seen.x), seen.weight
             y = None if y is None else _labels_of(seen)

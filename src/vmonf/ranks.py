@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -96,11 +97,11 @@ def joined(timeout: float = STEP_TIMEOUT) -> Iterator[None]:
         return
     try:
         if is_new:
-            dist.init_process_group(_backend(), timeout=timedelta(seconds=ALONE_TIMEOUT))
+            _begin()
         _group = dist.new_group(timeout=timedelta(seconds=timeout))
     except RuntimeError as error:
         raise LostProcessError(
-            f"The {n_ranks} processes did not find each other ({_first_line(error)}): check that "
+            f"The {n_ranks} processes did not find each other ({_reason(error)}): check that "
             "all machines run torchrun with the same --rdzv-endpoint and --rdzv-id."
         ) from error
     is_whole = False  # the end of a group that lost a process could wait for it
@@ -251,9 +252,24 @@ def _exchanged(function: Callable[..., object], *arguments: Any, **options: Any)
         function(*arguments, **options)
     except RuntimeError as error:
         raise LostProcessError(
-            f"Another process of this fit ended or did not answer in time ({_first_line(error)}): "
+            f"Another process of this fit ended or did not answer in time ({_reason(error)}): "
             "see what it printed; a fit with a checkpoint goes on when it is started again."
         ) from error
+
+
+def _begin() -> None:
+    """Make the default group of the processes that torchrun has started."""
+    from torch.distributed.rendezvous import rendezvous  # not every torch has it
+
+    timeout = timedelta(seconds=ALONE_TIMEOUT)
+    store, own, n_ranks = next(rendezvous("env://", timeout=timedelta(seconds=STEP_TIMEOUT)))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(n_ranks):
+        # torchrun keeps its store when it restarts the processes, which would then read where those
+        # before them could be reached (pytorch/pytorch#135712). The number of restarts is the same
+        # in all processes only if they are on one machine.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
+    dist.init_process_group(_backend(), store=store, rank=own, world_size=n_ranks, timeout=timeout)
 
 
 def _backend() -> str:
@@ -267,6 +283,7 @@ def _backend() -> str:
     return "cpu:gloo,cuda:nccl"
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """The first sentence of a message of torch.distributed, without the place in its code."""
+    sentence = re.sub(r"^\[\S*\]\s*", "", str(error).strip()).split(". ")[0]
+    return " ".join(sentence.split()).rstrip(".") or type(error).__name__

@@ -8,10 +8,14 @@ sizes, by one process and by two that share each batch, each with one thread and
 a core of its own. The launches of one and of two alternate. The sum of the gradients alone is
 timed, too.
 
-On paper, n machines with one such process each take t(B/n) + 2 (n - 1) (L + G / (n W)) for a step of
-B rows: t(b) = a + b c is a line through the measured steps of one process, G the bytes of the
-gradients, W the bandwidth of the network and L its latency, which are assumed. The second term is
-that of a ring: every machine sends 2 (n - 1) messages of G / n bytes, one after the other.
+On paper, n > 1 machines with one such process each take
+
+    t(B/n) + S + 2 (n - 1) (L + G / (n W))
+
+for a step of B rows. t(b) = a + b c is a line through the measured steps of one process, S the
+measured sum of two processes on one machine, G the bytes of the gradients, W the bandwidth of the
+network and L its latency, which are assumed. The last term is that of a ring: every machine sends
+2 (n - 1) messages of G / n bytes, one after the other.
 """
 
 from __future__ import annotations
@@ -67,7 +71,7 @@ def loop_of(batch_size: int) -> TrainingLoop:
     )
 
 
-def measure(cores: list[int], seconds: float) -> dict[str, Any]:
+def measure(cores: list[int], seconds: float, batches: list[int]) -> dict[str, Any]:
     """Time steps and sums of gradients in this process, together with the others if it has any."""
     own = int(os.environ["LOCAL_RANK"])
     if cores:
@@ -75,7 +79,7 @@ def measure(cores: list[int], seconds: float) -> dict[str, Any]:
     torch.set_num_threads(1)
     found: dict[str, Any] = {"step_seconds": {}}
     with ranks.joined():
-        for batch_size in BATCHES:
+        for batch_size in batches:
             loop = loop_of(batch_size)
             loop._steps(loop.passes.take(2), 1.0)
             began, n_steps = time.perf_counter(), 0
@@ -109,7 +113,9 @@ def launched(n_processes: int, point: Mapping[str, object]) -> dict[str, Any]:
 
 def results(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure one process and two in turn, and take medians."""
-    point = {"cores": CORES[:2], "seconds": 0.1 if arguments.quick else 3.0}
+    batches = (32, 64) if arguments.quick else BATCHES
+    seconds = 0.1 if arguments.quick else 3.0
+    point = {"cores": CORES[:2], "seconds": seconds, "batches": batches}
     found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     for _ in range(1 if arguments.quick else arguments.repeats):
         for n_processes, runs in found.items():
@@ -121,7 +127,7 @@ def results(arguments: argparse.Namespace) -> dict[str, Any]:
             "step_seconds_of_one": median(run["step_seconds"][str(batch)] for run in found[1]),
             "step_seconds_of_two": median(run["step_seconds"][str(batch)] for run in found[2]),
         }
-        for batch in BATCHES
+        for batch in batches
     ]
     return {
         "cores": min(2, len(CORES)),
@@ -160,7 +166,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         f"On paper: a = {1e3 * fixed:.1f} ms, c = {1e6 * of_row:.1f} µs a row, "
-        f"W = {8e-9 * BANDWIDTH:.0f} Gbit/s, L = {1e3 * LATENCY:.1f} ms.",
+        f"S = {1e3 * document['sum_seconds']:.1f} ms, W = {8e-9 * BANDWIDTH:.0f} Gbit/s, "
+        f"L = {1e3 * LATENCY:.1f} ms.",
         "",
         "| machines | sum of the gradients, ms "
         + "".join(f"| {batch:,} rows: rows/s (times one) " for batch in PAPER_BATCHES)
@@ -168,7 +175,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
         "|---" * (3 + len(PAPER_BATCHES)) + "|",
     ]
     for n in MACHINES:
-        total = 2 * (n - 1) * (LATENCY + document["bytes_of_gradients"] / (n * BANDWIDTH))
+        ring = 2 * (n - 1) * (LATENCY + document["bytes_of_gradients"] / (n * BANDWIDTH))
+        total = document["sum_seconds"] + ring if n > 1 else 0.0
         cells = [f"{n}", f"{1e3 * total:.1f}"]
         for batch in PAPER_BATCHES:
             seconds = fixed + of_row * batch / n + total

@@ -133,6 +133,9 @@ def test_a_fit_goes_on_after_a_process_was_killed(tmp_path):
         two.history_["log_likelihood"], one.history_["log_likelihood"], atol=1e-4
     )
     assert two.held_out_log_likelihood_ == pytest.approx(one.held_out_log_likelihood_, abs=0.005)
+    # One process can read the checkpoint of two.
+    one.set_params(checkpoint=tmp_path / "checkpoint").fit(pl.read_csv(tmp_path / "rows.csv"))
+    assert one.history_ == two.history_
 
 
 def test_a_process_alone_does_nothing_else():

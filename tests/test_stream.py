@@ -132,7 +132,7 @@ def test_ranks_share_a_pass(small):
     keys = [
         key
         for rank in range(3)
-        for batch in stream_of(table, part=(rank, 3)).batches(50, torch.Generator().manual_seed(4))
+        for batch in stream_of(table).batches(50, torch.Generator().manual_seed(4), part=(rank, 3))
         for key in row_keys(batch.x.numpy()).tolist()
     ]
     assert sorted(keys) == sorted(row_keys(x).tolist())

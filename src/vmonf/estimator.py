@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 import time
@@ -17,6 +18,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
+from vmonf import ranks
 from vmonf.arrays import checked_rows, column_names, plain_array
 from vmonf.data.faults import TableError
 from vmonf.data.source import Readable, Source, is_source, open_source
@@ -30,7 +32,7 @@ from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import Document, from_document, to_document
 from vmonf.parameters import check_number
 from vmonf.progress import ProgressBar
-from vmonf.rows import distinct_rows
+from vmonf.rows import Rows, distinct_rows
 from vmonf.settings import (
     check_parameters,
     parameters_of_components,
@@ -38,7 +40,7 @@ from vmonf.settings import (
     specifications,
     with_nested,
 )
-from vmonf.start import Agreement, Number
+from vmonf.start import Agreement, Number, Sample
 from vmonf.storage import read_model, write_model
 from vmonf.stream import StreamedTable, Survey, survey
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
@@ -357,13 +359,14 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 raise ValueError("clusters cannot be given to a fit that goes on: warm_start=True.")
             return self._go_on(X, y, sample_weight, parameters, watchers)
         random = check_random_state(self.random_state)
-        seeds = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
+        drawn = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
+        seeds = ranks.from_first(lambda: drawn)
         seen, table = None, None
         if is_source(X):
             if clusters is not None:
                 raise ValueError("clusters cannot be given for an X that is read in parts.")
-            table = _streamed(X, y, sample_weight)
-            seen = survey(table, seeds[0])
+            table = ranks.together(lambda: _streamed(X, y, sample_weight))
+            seen = _surveyed(table, seeds[0])
             X, sample_weight = _frame(seen.x, table.features), seen.weight
             y = None if y is None else _labels_of(seen)
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
@@ -376,6 +379,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_clusters = max(len(classes), n_given, 1)
         cluster = _checked_clusters(clusters, len(values), n_clusters, self.init)
         rows = distinct_rows(values, weight, component, cluster)
+        _check_same_rows(rows)
         if table is None or seen is None or seen.is_whole:
             fitted = Table.of(rows, names)
         else:
@@ -385,7 +389,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             number = Number(max(len(classes), n_given), "clusters")
         elif fixed is None:
             at_least = max(len(classes), 1)
-            number, sample = find_number(fitted, at_least, self.max_components, seeds[0])
+            number, sample = _found_number(fitted, at_least, self.max_components, seeds[0])
         classes = with_new_names(classes, number.chosen)
         settings = resolve(
             parameters, fitted.n_rows, values.shape[1], len(classes), fitted.n_sampled, began
@@ -469,11 +473,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Train the fitted mixture further, with these parameters of the training."""
         began = time.monotonic()
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        drawn = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seed = ranks.from_first(lambda: drawn)
         seen, streamed = None, None
         if is_source(X):
-            streamed = self._table(X, y, sample_weight)
-            seen = survey(streamed, seed)
+            streamed = ranks.together(lambda: self._table(X, y, sample_weight))
+            seen = _surveyed(streamed, seed)
             X, sample_weight = self._named(seen.x), seen.weight
             y = None if y is None else _labels_of(seen)
         values = checked_rows(self, X, reset=False)
@@ -484,6 +489,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             component = _places(found, self.labelled_classes_, self.classes_)[own]
         nowhere = np.full(len(values), -1)
         rows = distinct_rows(values, weight, component, nowhere)
+        _check_same_rows(rows)
         names = column_names(self)
         standardizer = self.model_.standardizer
         shift, scale = standardizer.shift.cpu().numpy(), standardizer.scale.cpu().numpy()
@@ -953,6 +959,55 @@ def _streamed(X: Readable, y: object, sample_weight: object) -> StreamedTable:
     source, label, weight = _opened(X, y, sample_weight)
     beside = [name for name in (label, weight) if name is not None]
     return StreamedTable(source, feature_columns(source.head(), None, beside), label, weight)
+
+
+def _surveyed(table: StreamedTable, seed: int) -> Survey:
+    """What one look at all rows finds: that of the first process, for all.
+
+    Raises
+    ------
+    TableError
+        If the table cannot be read, or another process sees another one.
+    """
+    ranks.check_same(
+        (list(table.columns), table.source.stretches.tolist()),
+        f"{table.source.name} is not the same table for all processes (other columns or another "
+        "number of rows): every machine needs the same files.",
+    )
+    return ranks.from_first(lambda: survey(table, seed))
+
+
+def _check_same_rows(rows: Rows[NDArray[Any]]) -> None:
+    """Check that all processes fit the same rows, of which each will take a part.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    if ranks.count() == 1:
+        return
+    digest = hashlib.sha256()
+    for values in (rows.x, rows.weight, rows.component, rows.cluster):
+        digest.update(values.tobytes())
+    ranks.check_same(
+        (rows.x.shape, digest.hexdigest()),
+        "The processes have different rows: give each of them the whole table, in the same order.",
+    )
+
+
+def _found_number(
+    table: Table, at_least: int, at_most: int, seed: int
+) -> tuple[Number, Sample | None]:
+    """K, found by the first process, which alone has the sample that the start uses again."""
+    sample: Sample | None = None
+
+    def find() -> Number:
+        nonlocal sample
+        number, sample = find_number(table, at_least, at_most, seed)
+        return number
+
+    return ranks.from_first(find), sample
 
 
 def _before_training(attributes: dict[str, Any]) -> dict[str, Any]:

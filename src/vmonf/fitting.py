@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vmonf import ranks
 from vmonf.checkpoint import Checkpoint
 from vmonf.columns import (
     refuse_dependent_columns,
@@ -290,7 +291,8 @@ def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None =
     if (rows.cluster >= 0).any():
         chosen = Agreement("clusters")
     elif start is not None and start.once:
-        found = start.clusters_of(standardised, settings.n_components, seed)
+        clusters_of = start.clusters_of
+        found = ranks.from_first(lambda: clusters_of(standardised, settings.n_components, seed))
         chosen = found.agreement or chosen
         names, more = [name for name, _ in found.others], [each for _, each in found.others]
         clusters = [found.cluster, *more]
@@ -329,12 +331,12 @@ def fit_best(
     best: Fit | None = None
     left_out = 0
     for restart, seed in enumerate(seeds):
-        if restart and settings.deadline is not None and time.monotonic() > settings.deadline:
+        if restart and _is_out_of_time(settings):
             left_out = len(seeds) - restart
             break
-        watching = list(watchers)
+        watching = list(watchers) if ranks.is_first() else []
         of_restart = prepared.of_restart(restart)
-        if settings.checkpoint is not None:
+        if settings.checkpoint is not None and ranks.is_first():
             watching.append(_checkpoint(of_restart, settings, restart, seed))
         try:
             of_time = _share_of_time(settings, len(seeds) - restart)
@@ -353,6 +355,14 @@ def fit_best(
     if left_out or best.training.out_of_time:
         warnings.warn(_left_undone(best.training, left_out), stacklevel=3)
     return best
+
+
+def _is_out_of_time(settings: Settings) -> bool:
+    """Whether the time of a fit is over, by the clock of the first process."""
+    deadline = settings.deadline
+    if deadline is None:
+        return False
+    return ranks.from_first(lambda: time.monotonic() > deadline)
 
 
 def _share_of_time(settings: Settings, n_fits: int) -> Settings:
@@ -392,24 +402,22 @@ def fit_once(
     generator = torch.Generator().manual_seed(seed)
     starter = _starter(prepared, settings)
     training_rows = prepared.standardised.take(prepared.train)
-    clusters, mixture = starter.fit(training_rows, np.random.default_rng(seed))
+    clusters, mixture = ranks.from_first(
+        lambda: starter.fit(training_rows, np.random.default_rng(seed))
+    )
     keep_freed_memory()
     # A step takes about one multiply-add for each parameter and each row of the batch.
     n_parameters = _n_parameters(mixture, settings)
-    with threads_for(settings.batch_size * n_parameters):
+    with threads_for(settings.batch_size // ranks.count() * n_parameters):
         result, model = TrainingResult(), None
         if settings.trains:
             loop = _training(clusters, mixture, prepared, settings, generator, watchers, starter)
             result, model = loop.run(), loop.model
-        verdict, log_prob = _judge(model, mixture, result, prepared)
-        if model is None or verdict.kept == "gaussian mixture":
-            if len(prepared.held_out):  # no longer needed for judging, so fit to all rows
-                mixture = starter.refit(prepared.standardised, mixture)
-            model = _gaussian_model(mixture, prepared, settings, generator)
-            warm_up_posterior(model, prepared.tensors, generator)
-        if settings.training.refine_posterior:
-            refine_posterior(model, prepared.tensors, generator)
-    return Fit(model, result, verdict, mixture.shrinkage, log_prob, prepared.start)
+        fit = ranks.from_first(
+            lambda: _finished(model, mixture, result, prepared, settings, generator, starter)
+        )
+    fit.model.to(settings.device)
+    return fit
 
 
 def go_on(
@@ -451,12 +459,18 @@ def go_on(
     with threads_for(settings.batch_size * sum(p.numel() for p in model.parameters())):
         if settings.trains:
             # q fits the flows already, so that it is not warmed up.
-            loop = _loop(model, prepared, settings, settings.training, generator, watchers, False)
+            watching = watchers if ranks.is_first() else ()
+            loop = _loop(model, prepared, settings, settings.training, generator, watching, False)
             result = loop.run()
-        if settings.training.refine_posterior:
-            refine_posterior(model, prepared.tensors, generator)
-    after = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
-    return model, result, before, after, judged.weight.cpu().numpy()
+
+        def finished() -> tuple[MixtureModel, TrainingResult, Array, Array]:
+            if settings.training.refine_posterior:
+                refine_posterior(model, prepared.tensors, generator)
+            after = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
+            return model.cpu(), result, before, after
+
+        model, result, before, after = ranks.from_first(finished)
+    return model.to(settings.device), result, before, after, judged.weight.cpu().numpy()
 
 
 def _with_tensors(
@@ -616,6 +630,27 @@ def _end_of_training(deadline: float) -> float:
     """When a training ends that begins now, so that the fit ends at its deadline."""
     now = time.monotonic()
     return now + TRAINING_SHARE * max(0.0, deadline - now)
+
+
+def _finished(
+    model: MixtureModel | None,
+    mixture: GaussianStart,
+    result: TrainingResult,
+    prepared: Prepared,
+    settings: Settings,
+    generator: torch.Generator,
+    starter: GaussianStarter,
+) -> Fit:
+    """The flows or the Gaussian mixture, whichever is better, with a refined posterior."""
+    verdict, log_prob = _judge(model, mixture, result, prepared)
+    if model is None or verdict.kept == "gaussian mixture":
+        if len(prepared.held_out):  # no longer needed for judging, so fit to all rows
+            mixture = starter.refit(prepared.standardised, mixture)
+        model = _gaussian_model(mixture, prepared, settings, generator)
+        warm_up_posterior(model, prepared.tensors, generator)
+    if settings.training.refine_posterior:
+        refine_posterior(model, prepared.tensors, generator)
+    return Fit(model.cpu(), result, verdict, mixture.shrinkage, log_prob, prepared.start)
 
 
 def _n_parameters(mixture: GaussianStart, settings: Settings) -> int:

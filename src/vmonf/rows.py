@@ -83,16 +83,22 @@ class Rows(Generic[Values]):
         return Rows(x, weight, component, cluster, spacing)
 
     def batches(
-        self: Rows[Tensor], batch_size: int, generator: torch.Generator, first: int = 0
+        self: Rows[Tensor],
+        batch_size: int,
+        generator: torch.Generator,
+        first: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[Rows[Tensor]]:
         """Every row once, in random order, in batches of about `batch_size` rows.
 
         The remainder is spread over all batches. Otherwise a small last batch would take an
         optimiser's step as large as that of a whole batch. The first `first` batches are left out.
+        If `part` is (rank, number of ranks), each rank gets its part of each batch.
         """
         order = torch.randperm(self.n_rows, generator=generator).to(self.x.device)
+        own, n_parts = part
         for index in order.tensor_split(self.n_batches(batch_size))[first:]:
-            yield self.take(index)
+            yield self.take(index.tensor_split(n_parts)[own])
 
     def n_batches(self, batch_size: int) -> int:
         """Number of batches that `batches` yields."""

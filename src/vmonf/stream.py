@@ -198,8 +198,6 @@ class Stream:
     device : torch.device
     held_out : uint64 array, sorted
         Keys of the rows that are left out, and so are all rows that are equal to them.
-    part : (int, int)
-        The rank and the number of ranks, if several processes share the stretches of each pass.
     """
 
     table: StreamedTable
@@ -208,12 +206,11 @@ class Stream:
     mean_weight: float
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     held_out: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
-    part: tuple[int, int] = (0, 1)
 
     @property
     def n_rows(self) -> int:
         """About the number of rows of a pass."""
-        return max(1, (int(self.counts.sum()) - len(self.held_out)) // self.part[1])
+        return max(1, int(self.counts.sum()) - len(self.held_out))
 
     def without(self, x: Array, device: torch.device) -> Stream:
         """The stream without rows that are equal to those of x, shape (n, D), on a device."""
@@ -224,15 +221,29 @@ class Stream:
         return max(1, self.n_rows // batch_size)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[Rows[Tensor]]:
-        """A pass in random order, without its first `first` batches."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        return self._pass(self.n_batches(batch_size), seed, first)
+        """A pass in random order, without its first `first` batches.
 
-    def _pass(self, n_batches: int, seed: int, first: int) -> Iterator[Rows[Tensor]]:
-        ends, fillings = 0, self._fillings(np.random.default_rng(seed))
+        If `part` is (rank, number of ranks), the stretches are dealt out to the ranks, anew in each
+        pass. Each spreads the rows of its own over as many batches as there are in a pass of all,
+        so that some batches may have no rows.
+        """
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return self._pass(self.n_batches(batch_size), seed, first, part)
+
+    def _pass(
+        self, n_batches: int, seed: int, first: int, part: tuple[int, int]
+    ) -> Iterator[Rows[Tensor]]:
+        ends, fillings = 0, self._fillings(np.random.default_rng(seed), part)
         total = sum(int(self.counts[filling].sum()) for filling in fillings)
+        if total == 0:
+            nothing = self._filled(np.zeros(0, dtype=np.int64)).to(self.device)
+            yield from [nothing] * (n_batches - first)
         seen = 0
         for number, filling in enumerate(fillings):
             seen += int(self.counts[filling].sum())
@@ -242,12 +253,13 @@ class Stream:
             rows = self._filled(filling)
             order = np.random.default_rng([seed, number]).permutation(rows.n_rows)
             for index in np.array_split(order, ends - begins)[max(0, first - begins) :]:
-                if len(index):  # all rows of the buffer may be equal to one that is held out
+                # All rows of the buffer may be equal to one that is held out.
+                if len(index) or part[1] > 1:
                     yield rows.take(torch.from_numpy(index)).to(self.device)
 
-    def _fillings(self, random: np.random.Generator) -> list[IntArray]:
-        """The stretches of each filling of the buffer, in random order."""
-        rank, n_ranks = self.part
+    def _fillings(self, random: np.random.Generator, part: tuple[int, int]) -> list[IntArray]:
+        """The stretches of each filling of the buffer of a rank, in random order."""
+        rank, n_ranks = part
         order = random.permutation(np.flatnonzero(self.counts))[rank::n_ranks]
         counts = self.counts[order]
         n_fillings = -(-int(counts.sum()) * len(self.table.features) // BUFFER_VALUES)

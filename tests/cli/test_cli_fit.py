@@ -156,6 +156,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "init": "random",
         "restarts": 2,
         "max-epochs": 2,
+        "max-seconds": 3600,
         "device": "cpu",
         "seed": 7,
         "checkpoint": tmp_path / "m.checkpoint",
@@ -194,6 +195,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "init": "random",
         "n_init": 2,
         "max_epochs": 2,
+        "max_seconds": 3600.0,
         "validation_fraction": 0.2,
         "training": Training(
             learning_rate=0.002,

@@ -104,10 +104,32 @@ def errors_in_one_sentence(verb: Callable[P, None]) -> Callable[P, None]:
             except Exception as error:
                 if os.environ.get("VMONF_DEBUG"):
                     raise
-                typer.echo(f"Error: {_sentence(error)}", err=True)
+                if not _is_told_by_first(error):
+                    notes = " ".join(getattr(error, "__notes__", ()))
+                    typer.echo(f"Error: {_sentence(error)} {notes}".rstrip(), err=True)
                 raise typer.Exit(1) from error
 
     return run
+
+
+def joined(verb: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a verb so that the processes that torchrun has started run it together."""
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return verb(*args, **kwargs)
+        from vmonf import ranks
+
+        with ranks.joined():
+            return verb(*args, **kwargs)
+
+    return run
+
+
+def _is_told_by_first(error: Exception) -> bool:
+    ranks = sys.modules.get("vmonf.ranks")
+    return ranks is not None and ranks.is_told_by_first(error)
 
 
 def _sentence(error: Exception) -> str:
@@ -120,10 +142,11 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror}."
 
-    # Imported late, because it imports torch, which is slow and not needed for the errors above.
+    # Imported late, because they import torch, which is slow and not needed for the errors above.
+    from vmonf.ranks import LostProcessError
     from vmonf.training import TrainingError
 
-    if isinstance(error, TrainingError):
+    if isinstance(error, (TrainingError, LostProcessError)):
         return message
     described = f"{type(error).__name__}: {message}".rstrip(".: ")
     return (
@@ -133,6 +156,9 @@ def _sentence(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    ranks = sys.modules.get("vmonf.ranks")
+    if ranks is not None and not ranks.is_first():
+        return
     typer.echo(f"Warning: {' '.join(str(message).split())}", err=True)
 
 

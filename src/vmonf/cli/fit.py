@@ -18,6 +18,7 @@ from vmonf.cli.common import (
     BigData,
     Json,
     Quiet,
+    joined,
     print_json,
     remark,
     split_names,
@@ -46,6 +47,7 @@ OPTIONS = {
 
 
 # The defaults are FlowMixture's, except for the seed; a test checks that they agree.
+@joined
 def fit(
     data: BigData,
     output: Annotated[
@@ -154,6 +156,9 @@ def fit(
     Parquet files with more than 100,000 rows are read in parts and need not fit in memory: an epoch
     then has 20,000 rows, and --set training__epoch_rows=N changes that.
 
+    `torchrun --nproc-per-node 4 -m vmonf fit ...` shares the training among four processes, on one
+    machine or several.
+
     Ctrl-C ends the training early: the best model so far is written. A second within two seconds
     stops without a model. After SIGTERM the checkpoint holds the last whole epoch. The options are
     parameters of FlowMixture, whose documentation describes them in detail.
@@ -181,6 +186,7 @@ def fit(
 
     import polars
 
+    from vmonf import ranks
     from vmonf.data import open_source
     from vmonf.data.tables import feature_columns, label_column, to_matrix
     from vmonf.stream import SAMPLE_ROWS
@@ -217,6 +223,8 @@ def fit(
     with _exit_on_sigterm():
         mixture.fit(rows, labels, sample_weight)
     seconds = time.perf_counter() - began
+    if not ranks.is_first():
+        return
     fitted = mixture.classes_
     if drop_unused is not None:
         mixture = mixture.without_unused(rows, drop_unused, sample_weight)

@@ -2,19 +2,22 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from vmonf import ranks
 from vmonf.metrics import adjusted_rand_index
 from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.rows import Rows
+from vmonf.training.gradients import averaged_gradients
 from vmonf.training.interrupt import is_second
 from vmonf.training.objective import Objective
 from vmonf.training.passes import Passes, TrainingRows
@@ -121,6 +124,10 @@ class TrainingResult:
 class TrainingLoop:
     """One training of one model. `__init__` sets every attribute that changes during the training.
 
+    Several processes (`vmonf.ranks`) may run the same training. They begin with the state of the
+    first one and share each batch and the rows that are scored. Their gradients and scores are
+    added up, so that all of them have the same weights and take the same decisions.
+
     Parameters
     ----------
     model : MixtureModel
@@ -142,6 +149,7 @@ class TrainingLoop:
         Training rows in memory: all of them, or a sample of a stream. Pretraining uses the
         labelled ones, and they are scored if no rows are held out. None uses `rows`.
     watchers : sequence of Watcher
+        With several processes, those of the first one.
     deadline : float, optional
         When the training ends, by `time.monotonic`. The learning rate falls until then.
     """
@@ -166,7 +174,7 @@ class TrainingLoop:
             sample = rows
         # "auto" depends on the table, of which the loop knows nothing; settings resolve it.
         self.batch_size = 256 if training.batch_size == "auto" else training.batch_size
-        self.passes = Passes(rows, self.batch_size, generator)
+        self.passes = Passes(rows, self.batch_size, generator, (ranks.rank(), ranks.count()))
         self.held_out = held_out
         self.sample = sample
         # "auto" depends on the start, of which the loop knows nothing; settings resolve it.
@@ -180,6 +188,8 @@ class TrainingLoop:
         self.watchers = watchers
         self.created = time.monotonic()
         self.deadline = deadline
+        #: Share of the time that is left.
+        self.time_left = 1.0
         self.plateau = Plateau(training.learning_rate, max(1, (training.patience or 30) // 2))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.learning_rate = training.learning_rate
@@ -193,11 +203,13 @@ class TrainingLoop:
         self.epoch = 0
         self.seconds = 0.0
         self.begun = False
+        self.is_interrupted: Callable[[], bool] = lambda: False
         self.result = TrainingResult()
 
     def begin(self) -> None:
         """Score the initial weights, then pretrain. `run` does so if it was not done before."""
         self.begun = True
+        self._follow_first()
         score = -math.inf
         if self.held_out is not None:
             score = summarise(self.model, self.held_out, temperature=1.0).log_likelihood
@@ -218,14 +230,6 @@ class TrainingLoop:
             return of_pass
         return min(of_pass, max(1, epoch_rows // self.batch_size))
 
-    @property
-    def time_left(self) -> float:
-        """The share of the time that is left: 1 without a deadline, and 0 after it."""
-        if self.deadline is None:
-            return 1.0
-        left = self.deadline - time.monotonic()
-        return max(0.0, left / max(self.deadline - self.created, left, 1e-9))
-
     def score(self) -> float:
         """Log-likelihood of the held-out rows, or of the training rows, in nats per row."""
         with self.averaged():
@@ -244,31 +248,32 @@ class TrainingLoop:
             weights so far.
         """
         try:
-            for watcher in self.watchers:
-                watcher.on_begin(self)
-            began = time.perf_counter() - self.seconds
-            if self.epoch == 0:
-                if not self.begun:
-                    self.begin()
-                for watcher in self.watchers:
-                    watcher.on_start(self)
-            while self.epoch < self.max_epochs and not self.result.converged and self.time_left:
-                self.epoch += 1
-                record = self._epoch(self.epoch, began)
-                if record is None:
-                    continue
-                self.seconds = record.seconds
-                self.result.history.append(record)
-                self.result.converged = self._is_done(self.epoch)
-                for watcher in self.watchers:
-                    watcher.on_epoch(self)
+            with ranks.interrupts_held() as self.is_interrupted:
+                self._notify(lambda watcher: watcher.on_begin(self))
+                self._follow_first()
+                began = time.perf_counter() - self.seconds
+                if self.epoch == 0:
+                    if not self.begun:
+                        self.begin()
+                    self._notify(lambda watcher: watcher.on_start(self))
+                while self.epoch < self.max_epochs and not self.result.converged:
+                    self._look_at_clock()
+                    if self.result.out_of_time:
+                        break
+                    self.epoch += 1
+                    record = self._epoch(self.epoch, began)
+                    if record is None:
+                        continue
+                    self.seconds = record.seconds
+                    self.result.history.append(record)
+                    self.result.converged = self._is_done(self.epoch)
+                    self._notify(lambda watcher: watcher.on_epoch(self))
         except KeyboardInterrupt:
             if is_second():
                 raise
             self.result.interrupted = True
         finally:
             self._restore()
-            self.result.out_of_time = not self.time_left
             for watcher in self.watchers:
                 watcher.on_end(self)
         return self.result
@@ -304,6 +309,7 @@ class TrainingLoop:
         self.plateau.learning_rate = document["learning_rate"]
         result = dict(document["result"])
         history = [Epoch(**record) for record in result.pop("history")]
+        result["out_of_time"] = False  # a training that continues has its own time
         self.result = TrainingResult(history=history, **result)
         self.generator.set_state(tensors["generator"].cpu())
         self.passes.go_to(document["place"], tensors["pass"].cpu())
@@ -319,6 +325,22 @@ class TrainingLoop:
             moments.setdefault(int(index), {})[moment] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+    def _notify(self, event: Callable[[Watcher], None]) -> None:
+        """Tell each watcher of an event. If one fails, all processes raise its error."""
+
+        def tell() -> None:
+            for watcher in self.watchers:
+                event(watcher)
+
+        ranks.together(tell)
+
+    def _follow_first(self) -> None:
+        """Take the state of the first process, which alone may have read a checkpoint."""
+        if ranks.count() > 1:
+            document, tensors = ranks.from_first(self.state)
+            if not ranks.is_first():
+                self.load_state(document, tensors)
 
     def _epoch(self, epoch: int, began: float) -> Epoch | None:
         """Train for one epoch and score the model. Returns None if the epoch was undone."""
@@ -366,33 +388,82 @@ class TrainingLoop:
         """One optimiser step for each batch. Returns the mean objective, in nats."""
         total = torch.zeros((), dtype=torch.float64, device=self.scored.x.device)
         n_batches = 0
-        for batch in batches:
+        while True:
             if self.deadline is not None:
-                if not self.time_left:
+                if ranks.count() == 1:  # several processes look at the clock between epochs
+                    self._look_at_clock()
+                if self.result.out_of_time:
                     break
-                self._anneal(self.time_left)
-            total += self._step(batch, temperature)
+                self._anneal()
+            value = self._step(batches, temperature)
+            if value is None:
+                break
+            total += value
             n_batches += 1
         return float(total) / max(1, n_batches)
 
-    def _anneal(self, time_left: float) -> None:
+    def _look_at_clock(self) -> None:
+        """Note how much of the time is left, by the clock of the first process."""
+        deadline = self.deadline
+        if deadline is None:
+            return
+
+        def share_left() -> float:
+            left = deadline - time.monotonic()
+            return max(0.0, left / max(deadline - self.created, left, 1e-9))
+
+        self.time_left = ranks.from_first(share_left)
+        self.result.out_of_time = self.time_left == 0
+
+    def _anneal(self) -> None:
         """Set the learning rate to its part at this share of the time, along half a cosine."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * 0.5 * (1 - math.cos(math.pi * time_left))
+            group["lr"] = self.learning_rate * 0.5 * (1 - math.cos(math.pi * self.time_left))
 
-    def _step(self, batch: Rows[Tensor], temperature: float) -> Tensor:
-        """One optimiser step that increases the objective of a batch. Returns its value."""
-        value, terms = self.objective(self.model, batch, temperature, self.generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        (-value).backward()
+    def _step(self, batches: Iterator[Rows[Tensor]], temperature: float) -> Tensor | None:
+        """One optimiser step that increases the objective of the next batch.
+
+        Returns its value, or None if there is no further batch.
+        """
+        evaluated: list[tuple[Terms | SparseTerms, Tensor]] = []
+
+        def compute() -> tuple[Tensor, int] | None:
+            batch = next(batches, None)
+            self.optimizer.zero_grad(set_to_none=True)
+            if batch is None:
+                return None
+            if batch.n_rows == 0:
+                return batch.weight.sum(), 0
+            value, terms = self.objective(self.model, batch, temperature, self._for_terms())
+            evaluated.append((terms, batch.x))
+            (-value).backward()
+            return value.detach(), batch.n_rows
+
+        value = averaged_gradients(self.parameters, compute, self.is_interrupted)
+        if value is None:
+            return None
         norm = nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
         if not bool(torch.isfinite(value) & torch.isfinite(norm)):
-            raise FloatingPointError(_describe_non_finite(terms, batch.x))
+            own = _non_finite(*evaluated[0]) if evaluated else None
+            found = [fault for fault in ranks.from_each(own) if fault is not None]
+            raise FloatingPointError(found[0] if found else "the gradient was not a number")
         self.optimizer.step()
         self.n_steps += 1
         kept = min(self.training.averaging, self.n_steps / (self.n_steps + 10))
         get_ema_multi_avg_fn(kept)(self.average, self.parameters, None)
-        return value.detach()
+        return value
+
+    def _for_terms(self) -> torch.Generator:
+        """The generator of the terms of the objective.
+
+        With several processes each has its own, since their batches may use different amounts of
+        random numbers, and the generator that orders the rows must stay the same in all.
+        """
+        if ranks.count() == 1:
+            return self.generator
+        entropy = [self.generator.initial_seed(), self.epoch, self.n_steps, ranks.rank()]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator().manual_seed(seed)
 
     def _pretrain(self) -> None:
         labelled = self.sample.take(self.sample.labelled)
@@ -400,7 +471,7 @@ class TrainingLoop:
             return
         for _ in range(self.pretrain_epochs):
             try:
-                batches = labelled.batches(self.batch_size, self.generator)
+                batches = labelled.batches(self.batch_size, self.generator, part=self.passes.part)
                 self._steps(islice(batches, self.n_batches), self.temperature.end)
             except FloatingPointError as error:
                 self._recover(error)
@@ -479,22 +550,27 @@ class TrainingLoop:
 
 @torch.no_grad()
 def summarise(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Summary:
-    """Weighted means over rows of the ELBO, log p(x) (both in nats) and q(c|x) of each c."""
+    """Weighted means over rows of the ELBO, log p(x) (both in nats) and q(c|x) of each c.
+
+    Several processes have the same rows, and score a part each.
+    """
     sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
-    clusters = []
-    for index in torch.arange(rows.n_rows, device=rows.x.device).split(model.rows_at_once):
+    own = ranks.part_of(torch.arange(rows.n_rows, device=rows.x.device))
+    clusters = torch.zeros_like(rows.cluster)
+    for index in own.split(model.rows_at_once):
         part = rows.take(index)
         terms = model.terms(part.x, temperature)
         columns = (terms.elbo[:, None], terms.log_prob[:, None], terms.log_posterior.exp())
         sums += part.weight @ torch.cat(columns, dim=1)
-        clusters.append(terms.log_posterior.argmax(dim=1))
+        clusters[index] = terms.log_posterior.argmax(dim=1)
+    ranks.add_up(sums)
     elbo, log_likelihood, *use = (sums / rows.weight.sum()).tolist()
     known = rows.cluster >= 0
     agreement: float | None = None
     if bool(known.any()):
-        found, start, weight = torch.cat(clusters), rows.cluster, rows.weight
+        ranks.add_up(clusters)
         agreement = adjusted_rand_index(
-            *(values[known].cpu().numpy() for values in (found, start, weight))
+            *(values[known].cpu().numpy() for values in (clusters, rows.cluster, rows.weight))
         )
     return Summary(elbo, log_likelihood, use, agreement)
 
@@ -508,7 +584,7 @@ def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     }
 
 
-def _describe_non_finite(terms: Terms | SparseTerms, x: Tensor) -> str:
+def _non_finite(terms: Terms | SparseTerms, x: Tensor) -> str | None:
     """Describe the first value that is not finite: its component and row, or the posterior."""
     bad = terms.non_finite()
     if bad:
@@ -521,4 +597,4 @@ def _describe_non_finite(terms: Terms | SparseTerms, x: Tensor) -> str:
         )
     if not torch.isfinite(terms.log_posterior).all():
         return "the posterior network gave values that are not numbers"
-    return "the gradient was not a number"
+    return None

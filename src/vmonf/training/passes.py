@@ -22,12 +22,17 @@ class TrainingRows(Protocol):
         """Number of batches of a pass."""
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[Rows[Tensor]]:
         """A pass in random order, without its first `first` batches.
 
         The generator is used before the first batch is returned, and not after. With a generator
-        in the same state, the pass is the same.
+        in the same state, the pass is the same. If `part` is (rank, number of ranks), a batch has
+        the rows of one rank, perhaps none, and each rank gets the same number of batches.
         """
 
 
@@ -40,6 +45,8 @@ class Passes:
     batch_size : int
     generator : torch.Generator
         Draws the order of each pass, when it begins.
+    part : (int, int)
+        The rank and the number of ranks, if several processes share each batch.
 
     Attributes
     ----------
@@ -49,10 +56,17 @@ class Passes:
         The state of the generator when the present pass began.
     """
 
-    def __init__(self, rows: TrainingRows, batch_size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        rows: TrainingRows,
+        batch_size: int,
+        generator: torch.Generator,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.generator = generator
+        self.part = part
         self.place = 0
         self.begun = generator.get_state()
         self._rest: Iterator[Rows[Tensor]] = iter(())
@@ -64,7 +78,7 @@ class Passes:
             batch = next(self._rest, None) if self.place else None
             if batch is None:
                 self.place, self.begun = 0, self.generator.get_state()
-                self._rest = self.rows.batches(self.batch_size, self.generator)
+                self._rest = self.rows.batches(self.batch_size, self.generator, part=self.part)
                 batch = next(self._rest)
             self.place = (self.place + 1) % of_pass
             yield batch
@@ -81,4 +95,4 @@ class Passes:
         if place:
             generator = torch.Generator()
             generator.set_state(begun)
-            self._rest = self.rows.batches(self.batch_size, generator, first=place)
+            self._rest = self.rows.batches(self.batch_size, generator, place, self.part)

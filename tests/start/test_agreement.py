@@ -109,6 +109,19 @@ def test_the_table_compares_different_parts_of_the_rows():
     np.testing.assert_allclose(table, expected)
 
 
+def test_where_no_two_kinds_agree_the_most_stable_is_taken():
+    random = np.random.default_rng(0)
+    sizes = np.repeat([0, 1, 2], [1940, 40, 20])
+    X = np.array([[0, 0], [6, 0], [0, 6]])[sizes] + random.normal(size=(2000, 2))
+    with pytest.warns(UserWarning, match="find different clusters"):
+        found = agreeing_clusters(rows_of(X), 3, 0)
+    table = np.array(found.agreement.table)
+    others = agreement_with_others(table, found.agreement.names)
+    assert others.max() < agreement.UNRELATED
+    assert found.agreement.chosen == found.agreement.names[np.diag(table).argmax()]
+    assert adjusted_rand_score(sizes, found.cluster) > 0.98
+
+
 def test_gaussian_mixtures_are_one_kind():
     names = ("gaussian", "merged", "graph", "peaks")
     table = np.array(

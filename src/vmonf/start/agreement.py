@@ -62,6 +62,10 @@ MAX_CONTRADICTED = 0.05
 #: Labels are spread only with this many for each component: from fewer, they often reach the wrong
 #: rows where clusters overlap.
 FEWEST_LABELS_TO_SPREAD = 10
+#: Below this mean agreement, methods of different kinds find unrelated clusters. Then the candidate
+#: is taken that finds the most similar clusters in different parts of the rows. A small cluster
+#: beside a large one, for example, may be found by Gaussian mixtures alone.
+UNRELATED = 0.25
 #: Below this mean agreement there is a warning. Rows of a single Gaussian give 0.1 to 0.4, and only
 #: a few tables that have clusters give less than 0.3.
 LEAST_AGREEMENT = 0.3
@@ -75,7 +79,8 @@ def agreeing_clusters(
     The candidates cluster all rows and two random parts of them. Clusterings of different parts
     are compared by the adjusted Rand index, and that of each two candidates is averaged over
     parts. The candidate is taken with the highest mean with two candidates of other kinds; see
-    `vmonf.start.starts.agreement_with_others`.
+    `vmonf.start.starts.agreement_with_others`. If all agree little, it is the one that agrees most
+    with itself.
 
     With labels, clusters are named after them, labelled rows are in their own cluster, and
     candidates that contradict the labels are left out. Of more than 20,000 rows, a sample is
@@ -129,6 +134,8 @@ def agreeing_clusters(
     votes[compared] = agreement_with_others(
         table[np.ix_(compared, compared)], [names[i] for i in np.flatnonzero(compared)]
     )
+    if np.max(votes[eligible], initial=-np.inf) < UNRELATED:
+        votes = np.diag(table)
     order = np.argsort(-np.where(eligible, votes, -np.inf), kind="stable")
     best = names[order[0]]
     agreement = Agreement(best, names, tuple(map(tuple, table.tolist())))

@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 
 # Two processes of one thread each.
 PYTEST_ENVIRONMENT := OMP_NUM_THREADS=1
-PYTEST_OPTIONS := -n 2 --dist worksteal
+PYTEST_OPTIONS := -n 2 --dist loadfile
 
 .PHONY: demo test lint types unit lowest bench quality shapes tables results figures clean
 

@@ -575,7 +575,7 @@ def test_numbers_at_ticks_are_short_and_distinct(mean, scale):
 
 def test_both_axes_have_one_scale():
     X = np.random.default_rng(0).normal(size=(200, 2)) * [1.0, 0.9]
-    mixture = fitted(X, n_components=2, max_epochs=0)
+    mixture = fitted(X, n_components=2, max_epochs=0, init="kmeans")
     for figure in (
         plots.plot(mixture, X),
         plots.plot(mixture, X, ["a label with a long name"] * 200),

@@ -27,6 +27,7 @@ from vmonf.parameters import (
 from vmonf.plain import plain
 from vmonf.start import STARTS, Start
 from vmonf.training import (
+    BATCH_SIZE,
     BOUNDS,
     PERTURBATIONS,
     Consistency,
@@ -51,8 +52,8 @@ MIN_ROWS_A_COMPONENT = 4
 MANY_ROWS = 50_000
 #: Default of `epoch_rows` with many rows.
 EPOCH_ROWS = 20_000
-#: Default of `batch_size`, and with many rows. The learning rate goes with its square root.
-BATCH_SIZE, LARGE_BATCH_SIZE = 256, 1024
+#: Default of `batch_size` with many rows. The learning rate goes with its square root.
+LARGE_BATCH_SIZE = 1024
 #: If an epoch may be less than a pass, at most this many rows are held out, since they are scored
 #: after each epoch.
 MOST_HELD_OUT = 10_000

@@ -127,12 +127,7 @@ def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     import polars
 
-    target = Path(path)
-    try:
-        check_output(target, ENDINGS)
-    except ValueError as error:
-        raise TableError(str(error)) from error
-    ending = target.suffix.lower()
+    target, ending = checked_target(path)
     try:
         with written_whole(target) as stream:
             if ending == ".parquet":
@@ -145,6 +140,22 @@ def write_table(frame: polars.DataFrame, path: str | os.PathLike[str]) -> None:
         remedy = "convert or drop such columns" if ending == ".parquet" else "choose .parquet"
         remedy = "choose another place" if isinstance(error, OSError) else remedy
         raise TableError(f"'{target}' cannot be written ({reason(error)}): {remedy}.") from error
+
+
+def checked_target(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """The path of a table to write, and its ending in lower case.
+
+    Raises
+    ------
+    TableError
+        If the ending is not known, or the path is not one of a file that may be written.
+    """
+    target = Path(path)
+    try:
+        check_output(target, ENDINGS)
+    except ValueError as error:
+        raise TableError(str(error)) from error
+    return target, target.suffix.lower()
 
 
 def feature_columns(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import numpy as np
 
 from vmonf.data.faults import TableError, reason
-from vmonf.data.tables import ENDINGS, SEPARATORS, to_array
-from vmonf.files import check_output, written_whole
+from vmonf.data.tables import SEPARATORS, checked_target, to_array
+from vmonf.files import written_whole
 
 if TYPE_CHECKING:
     import polars
@@ -52,12 +52,7 @@ def written_in_parts(path: str | os.PathLike[str], n_rows: int) -> Iterator[Writ
     """
     import polars
 
-    target = Path(path)
-    try:
-        check_output(target, ENDINGS)
-    except ValueError as error:
-        raise TableError(str(error)) from error
-    ending = target.suffix.lower()
+    target, ending = checked_target(path)
     try:
         with written_whole(target) as stream:
             if ending == ".parquet":

@@ -134,7 +134,8 @@ def agreeing_clusters(
     votes[compared] = agreement_with_others(
         table[np.ix_(compared, compared)], [names[i] for i in np.flatnonzero(compared)]
     )
-    if np.max(votes[eligible], initial=-np.inf) < UNRELATED:
+    highest = np.max(votes[eligible], initial=-np.inf)
+    if highest < UNRELATED:
         votes = np.diag(table)
     order = np.argsort(-np.where(eligible, votes, -np.inf), kind="stable")
     best = names[order[0]]
@@ -142,7 +143,7 @@ def agreeing_clusters(
     if agreement.with_others < LEAST_AGREEMENT and not n_labels.all():
         warnings.warn(
             "The methods of init='auto' find different clusters, with a highest mean adjusted Rand "
-            f"index of {agreement.with_others:.2f}, so that the initial clusters are a guess: try "
+            f"index of {highest:.2f}, so that the initial clusters are a guess: try "
             "another number of components, or give labels or clusters.",
             stacklevel=2,
         )
@@ -183,14 +184,15 @@ class Found:
 def found_in_parts(sample: Sample, n_components: int, seed: int) -> list[Found]:
     """The clusters that the candidates find in all rows of a sample, and in two parts of them."""
     return [
-        Found(
-            index,
-            [
-                clusters_of_sample(method, part, n_components, seed)
-                for method in CANDIDATES.values()
-            ],
-        )
+        Found(index, clusters_of_candidates(part, n_components, seed))
         for index, part in whole_and_parts(sample, seed)
+    ]
+
+
+def clusters_of_candidates(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
+    """The clusters of each candidate: shape (n,)."""
+    return [
+        clusters_of_sample(method, sample, n_components, seed) for method in CANDIDATES.values()
     ]
 
 

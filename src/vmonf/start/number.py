@@ -23,6 +23,7 @@ from vmonf.rows import Rows
 from vmonf.start.agreement import (
     CANDIDATES,
     between_parts,
+    clusters_of_candidates,
     found_in_parts,
     whole_and_parts,
 )
@@ -67,7 +68,7 @@ VALLEY = 4.0
 PENALTY = 3.0
 #: Without such a valley, one cluster is chosen if the starts agree less than this at the best K.
 #: Rows of one Gaussian, a uniform distribution, or along a line or an arc seldom agree more.
-LEAST_AGREEMENT = 0.8
+LEAST_AGREEMENT_OF_SEVERAL = 0.8
 
 #: Why a number was chosen.
 Reason = Literal["agreement", "one cluster", "few rows", "classes", "clusters", "given"]
@@ -204,18 +205,18 @@ def number_of_clusters(
         bound = min(bound, max(SEARCHED_AT_LEAST, at_least, math.ceil(BEYOND_PEAKS * n_peaks)))
         candidates = range(2, bound + 1)
         _cluster_all(sample, candidates, seed)
-        agreement, information = _comparisons(sample, candidates, seed)
+        agreement, shared = _comparisons(sample, candidates, seed)
     number = Number(
         at_least,
         "one cluster",
         tuple(candidates),
         _numbers(agreement),
-        _numbers(information),
+        _numbers(shared),
         _numbers(_separations(peaks, candidates)),
         float(peaks[0]),
     )
     i = candidates.index(number.best_candidate)
-    is_one = number.valley <= VALLEY * STANDARD_ERROR and agreement[i] < LEAST_AGREEMENT
+    is_one = number.valley <= VALLEY * STANDARD_ERROR and agreement[i] < LEAST_AGREEMENT_OF_SEVERAL
     if at_least > 1 or not is_one:
         allowed = [k for k in candidates if k >= at_least]
         best = max(allowed, key=lambda k: number.score[candidates.index(k)])
@@ -261,9 +262,7 @@ def _mixture(sample: Sample, n_components: int, seed: int) -> GaussianStart:
 def _clusters(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
     """The clusters of each candidate."""
     with threadpool_limits(1):
-        return [
-            clusters_of_sample(method, sample, n_components, seed) for method in CANDIDATES.values()
-        ]
+        return clusters_of_candidates(sample, n_components, seed)
 
 
 def _comparisons(sample: Sample, candidates: range, seed: int) -> tuple[Array, Array]:

@@ -66,7 +66,7 @@ class Agreement:
         )
 
 
-#: Candidates of one kind have often the same clusters, so that they count as one.
+#: Candidates of one kind often have the same clusters, so that they count as one.
 KINDS = {"gaussian": "mixture", "merged": "mixture"}
 #: A candidate is compared with this many other kinds, those that it agrees with most: few methods
 #: find thin or curved clusters.

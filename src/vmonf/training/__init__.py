@@ -5,10 +5,11 @@ from vmonf.training.loop import Epoch, TrainingError, TrainingLoop, TrainingResu
 from vmonf.training.objective import BOUNDS, Objective, Term, bound_objective
 from vmonf.training.posterior_fits import refine_posterior, warm_up_posterior
 from vmonf.training.schedules import TemperatureSchedule
-from vmonf.training.specification import Training
+from vmonf.training.specification import BATCH_SIZE, Training
 from vmonf.training.watcher import Watcher
 
 __all__ = [
+    "BATCH_SIZE",
     "BOUNDS",
     "PERTURBATIONS",
     "Consistency",

@@ -22,7 +22,7 @@ from vmonf.training.interrupt import is_second
 from vmonf.training.objective import Objective
 from vmonf.training.passes import Passes, TrainingRows
 from vmonf.training.schedules import Plateau, TemperatureSchedule
-from vmonf.training.specification import Training
+from vmonf.training.specification import BATCH_SIZE, Training
 from vmonf.training.watcher import Watcher
 
 #: After a value that is not a number, a training returns to its best weights and continues at a
@@ -173,7 +173,7 @@ class TrainingLoop:
             assert isinstance(rows, Rows)
             sample = rows
         # "auto" depends on the table, of which the loop knows nothing; settings resolve it.
-        self.batch_size = 256 if training.batch_size == "auto" else training.batch_size
+        self.batch_size = BATCH_SIZE if training.batch_size == "auto" else training.batch_size
         self.passes = Passes(rows, self.batch_size, generator, (ranks.rank(), ranks.count()))
         self.held_out = held_out
         self.sample = sample

@@ -16,6 +16,8 @@ from vmonf.parameters import (
 )
 from vmonf.training.consistency import PERTURBATIONS, PerturbRows
 
+#: Default of `batch_size` with few rows.
+BATCH_SIZE = 256
 SCHEDULES = ("plateau", "cosine", "constant")
 
 

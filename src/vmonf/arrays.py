@@ -36,9 +36,11 @@ def checked_rows(estimator: Any, X: Any, *, reset: bool, at_least: int = 1) -> A
     Raises
     ------
     ValueError
-        If X is sparse or has another shape; or if it holds values that are missing, masked, not
-        finite, dates, or no numbers. Where it can, the message names the first row, counted from
-        0, and the column.
+        If X has another shape; or if it holds values that are missing, masked, not finite, dates,
+        or no numbers. Where it can, the message names the first row, counted from 0, and the
+        column.
+    TypeError
+        If X is a sparse matrix.
     """
     X = plain_array(X, "X")
     _refuse_columns(X)
@@ -65,7 +67,9 @@ def plain_array(values: Any, name: str) -> Any:
     Raises
     ------
     ValueError
-        If the values are sparse, or some of them are masked.
+        If the values are a sparse tensor, or some of them are masked.
+    TypeError
+        If the values are a sparse matrix of scipy.
     """
     if isinstance(values, torch.Tensor):
         if values.layout != torch.strided:
@@ -73,7 +77,8 @@ def plain_array(values: Any, name: str) -> Any:
         # numpy has no bfloat16. With `force` it takes tensors on GPUs, or that need gradients.
         return (values.double() if values.is_floating_point() else values).numpy(force=True)
     if issparse(values):
-        raise ValueError(
+        # The type that scikit-learn raises.
+        raise TypeError(
             f"{name} is a sparse matrix, and densities need every value: give a dense array, "
             f"{name}.toarray(), if it fits in memory."
         )
@@ -135,7 +140,11 @@ def _refuse_columns(X: Any) -> None:
                 f"Column {name!r} of X holds dates or durations (its type is {kind}): convert it "
                 "to a number, such as days since the first, or leave it out."
             )
-        if text.startswith(("str", "categor", "enum")) and not _converts(X[name]):
+        # pandas has texts as objects, unless it is told or is of version 3. polars converts lists of
+        # one length to a further axis.
+        if text.startswith("list") or (
+            text.startswith(("str", "categor", "enum", "object")) and not _converts(X[name])
+        ):
             raise ValueError(
                 f"Column {name!r} of X holds no numbers (its type is {kind}): leave it out, or "
                 "convert it."
@@ -143,7 +152,7 @@ def _refuse_columns(X: Any) -> None:
 
 
 def _converts(column: Any) -> bool:
-    """Whether a column of texts or categories holds numbers after all."""
+    """Whether a column of texts, categories or objects holds numbers after all."""
     try:
         np.asarray(column, dtype=np.float64)
     except (TypeError, ValueError):

@@ -462,7 +462,7 @@ class TrainingLoop:
         if ranks.count() == 1:
             return self.generator
         entropy = [self.generator.initial_seed(), self.epoch, self.n_steps, ranks.rank()]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
         return torch.Generator().manual_seed(seed)
 
     def _pretrain(self) -> None:

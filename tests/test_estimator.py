@@ -255,7 +255,7 @@ def test_a_temperature_of_the_end_is_the_temperature_of_predict(blobs):
     mixture = FlowMixture(3, temperature=2.0, random_state=0, validation_fraction=0, **QUICK).fit(X)
     model = mixture.model_
     with torch.no_grad():
-        logits = model.posterior_network(model.standardizer(torch.tensor(X)).float())
+        logits = model.posterior_network(model.standardizer(torch.tensor(X)))
         expected = (logits / 2).softmax(dim=-1).numpy()
     np.testing.assert_allclose(mixture.predict_proba(X), expected, atol=1e-6)
 
@@ -1105,3 +1105,17 @@ def test_two_labels_a_class_are_as_good_as_none():
         labels[np.flatnonzero(y == c)[:2]] = c
     mixture = FlowMixture(2, max_epochs=2, random_state=0).fit(X, labels)
     assert (mixture.predict(X) == y).mean() > 0.98
+
+
+def test_scores_are_in_double_precision_so_that_a_minimiser_finds_the_mode(blobs):
+    from scipy.optimize import minimize
+
+    X, _ = blobs
+    mixture = FlowMixture(1, max_epochs=0, base=1, random_state=0).fit(X)
+    found = minimize(lambda x: -mixture.score_samples(x[None])[0], X[0])
+    assert found.nit > 0
+    np.testing.assert_allclose(found.x, X.mean(axis=0), atol=1e-3)
+    single = FlowMixture(1, max_epochs=0, base=1, precision="single", random_state=0).fit(X)
+    assert next(single.model_.parameters()).dtype == torch.float32
+    difference = np.abs(single.score_samples(X) - mixture.score_samples(X))
+    assert 0 < difference.max() < 1e-4

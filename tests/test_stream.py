@@ -175,6 +175,21 @@ def test_the_same_rows_give_the_same_model_from_memory_and_from_files(small, tmp
     np.testing.assert_array_equal(of_files.score_samples(tmp_path), of_memory.score_samples(frame))
 
 
+def test_a_stream_knows_bounds_and_periods(small):
+    x, _ = curved(8000)
+    lowest = x[:, 1].min()
+    domains = {"bounds": {"b": (lowest, None)}, "periodic": {"a": 30}}
+    mixture = FlowMixture(3, **domains, **QUICK, training=SMALL).fit(frame_of(x).lazy())
+    assert mixture.score_samples(frame_of(x[:1] * [1, 0] + [0, lowest - 1]))[0] == -np.inf
+    np.testing.assert_allclose(
+        mixture.score(frame_of(x + np.array([60, 0]))), mixture.score(frame_of(x))
+    )
+    assert mixture.sample(2000)[0][:, 1].min() >= lowest
+    x[5] = [0, lowest - 3]
+    with pytest.raises(ValueError, match="in column 'b', beyond its bounds"):
+        FlowMixture(3, **domains, **QUICK, training=SMALL).fit(frame_of(x).lazy())
+
+
 def test_few_distinct_rows_are_fitted_as_a_table_in_memory(small, tmp_path):
     x, cluster = curved(1000)
     x = np.concatenate([x] * 5)  # more rows than the sample has, but no more distinct ones

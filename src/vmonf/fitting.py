@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vmonf import ranks
+from vmonf.bounds import refuse_beyond
 from vmonf.checkpoint import Checkpoint
 from vmonf.columns import (
     refuse_dependent_columns,
@@ -29,7 +30,7 @@ from vmonf.flows import StandardNormal
 from vmonf.judge import STANDARD_ERRORS_OF_GAIN as ERRORS_OF_GAIN
 from vmonf.judge import Verdict, compare, judge
 from vmonf.machine import keep_freed_memory, threads_for
-from vmonf.model import MixtureModel, Standardizer, build_model, in_parts
+from vmonf.model import Domain, MixtureModel, Standardizer, build_model, in_parts
 from vmonf.rows import Rows
 from vmonf.settings import Settings
 from vmonf.spacing import spacing_of
@@ -84,21 +85,27 @@ class Table:
         Distinct rows as arrays, in the user's units: all of them, or a sample of a stream.
     names : list of str
         Names of the columns, used in messages.
-    shift, scale : array of shape (D,)
-        Standardised rows are (x - shift) / scale.
+    standardizer : Standardizer
+        On the CPU.
     stream : Stream, optional
         The training rows, if they are not in memory, still with those that will be held out.
     """
 
     rows: ArrayRows
     names: list[str]
-    shift: Array
-    scale: Array
+    standardizer: Standardizer
     stream: Stream | None = None
 
     @classmethod
-    def of(cls, rows: ArrayRows, names: list[str]) -> Table:
+    def of(cls, rows: ArrayRows, names: list[str], domain: Domain | None = None) -> Table:
         """A table in memory.
+
+        Parameters
+        ----------
+        rows : Rows
+        names : list of str
+        domain : Domain, optional
+            Bounds and periods of the columns.
 
         Raises
         ------
@@ -106,9 +113,9 @@ class Table:
             If a column is constant, holds a fill value, or depends exactly on others.
         """
         refuse_fill_values(rows.x, names)
-        table = cls(rows, names, *shift_and_scale(rows.x, rows.weight, names))
-        refuse_dependent_columns(table.standardised.x, names)
-        return table
+        shift, scale = shift_and_scale(rows.x, rows.weight, names)
+        refuse_dependent_columns((rows.x - shift) / scale, names)
+        return cls(rows, names, _standardizer(rows, names, shift, scale, domain))
 
     @classmethod
     def of_stream(
@@ -118,6 +125,7 @@ class Table:
         table: StreamedTable,
         seen: Survey,
         component: IntArray,
+        domain: Domain | None = None,
     ) -> Table:
         """A table that is read in parts.
 
@@ -130,16 +138,21 @@ class Table:
         seen : Survey
         component : int array of shape (m,)
             The component of each row of `seen`.
+        domain : Domain, optional
+            Bounds and periods of the columns.
 
         Raises
         ------
         ValueError
-            If a column is constant, or, in the sample, holds a fill value or depends exactly on
-            others.
+            If a column is constant or has a value beyond its bounds, or, in the sample, holds a
+            fill value or depends exactly on others.
         """
         moments = seen.moments
         refuse_fill_values(rows.x, names)
         shift, scale = moments.shift_and_scale(rows.x, rows.weight, names)
+        refuse_dependent_columns((rows.x - shift) / scale, names)
+        if domain is not None:
+            refuse_beyond(domain, moments.low, moments.high, names)
         component_of = {
             seen.labels[code]: int(component[row])
             for code, row in zip(*np.unique(seen.label, return_index=True), strict=True)
@@ -147,9 +160,7 @@ class Table:
         }
         mean_weight = moments.weight / moments.n_rows
         stream = Stream(table, component_of, seen.counts, mean_weight)
-        fitted = cls(rows, names, shift, scale, stream)
-        refuse_dependent_columns(fitted.standardised.x, names)
-        return fitted
+        return cls(rows, names, _standardizer(rows, names, shift, scale, domain), stream)
 
     @property
     def n_rows(self) -> int:
@@ -164,7 +175,8 @@ class Table:
     @property
     def standardised(self) -> ArrayRows:
         """The rows in standardised units."""
-        return dataclasses.replace(self.rows, x=(self.rows.x - self.shift) / self.scale)
+        x: Array = self.standardizer(torch.from_numpy(self.rows.x)).numpy()
+        return dataclasses.replace(self.rows, x=x)
 
 
 @dataclass(frozen=True)
@@ -177,8 +189,8 @@ class Prepared:
         All rows as arrays, in standardised units, or a sample of a stream.
     tensors : Rows
         The same rows as tensors on the device of the fit, in the user's units.
-    shift, scale : array of shape (D,)
-        Standardised rows are (x - shift) / scale.
+    standardizer : Standardizer
+        On the CPU.
     train, held_out : int array
         Indices of the training rows and of the held-out rows.
     start : Agreement
@@ -191,8 +203,7 @@ class Prepared:
 
     standardised: ArrayRows
     tensors: Rows[Tensor]
-    shift: Array
-    scale: Array
+    standardizer: Standardizer
     train: IntArray
     held_out: IntArray
     start: Agreement
@@ -203,6 +214,28 @@ class Prepared:
     def judged(self) -> IntArray:
         """Indices of the rows on which the flows and the Gaussian mixture are compared."""
         return self.held_out if len(self.held_out) else self.train
+
+    def density_of(self, mixture: GaussianStart, index: IntArray) -> Array:
+        """Log density of rows under a Gaussian mixture of standardised rows.
+
+        It is in nats, in the user's units.
+
+        Parameters
+        ----------
+        mixture : GaussianStart
+        index : int array of shape (m,)
+            The rows.
+        """
+        x = self.standardised.x[index]
+        images = self.standardizer.images
+        if images is None:
+            log_prob = mixture.log_prob(x)
+        else:
+            of_images = [mixture.log_prob(x + image) for image in images.numpy()]
+            log_prob = np.logaddexp.reduce(of_images, axis=0)
+        in_units = self.tensors.x[torch.from_numpy(index).to(self.tensors.x.device)].cpu()
+        found: Array = log_prob + self.standardizer.log_det(in_units).numpy()
+        return found
 
     def of_restart(self, restart: int) -> Prepared:
         """The same rows with the clusters of the start that a restart begins with.
@@ -416,7 +449,7 @@ def fit_once(
         fit = ranks.from_first(
             lambda: _finished(model, mixture, result, prepared, settings, generator, starter)
         )
-    fit.model.to(settings.device)
+    fit.model.to(settings.device, settings.dtype)
     return fit
 
 
@@ -446,7 +479,7 @@ def go_on(
     before, after, weight : array of shape (number of judged rows,)
         Log density of the judged rows under both models, in nats, and their weights.
     """
-    model = copy.deepcopy(model).to(settings.device)
+    model = copy.deepcopy(model).to(settings.device, torch.float32)
     settings = dataclasses.replace(
         settings, training=dataclasses.replace(settings.training, pretrain_epochs=0)
     )
@@ -470,7 +503,8 @@ def go_on(
             return model.cpu(), result, before, after
 
         model, result, before, after = ranks.from_first(finished)
-    return model.to(settings.device), result, before, after, judged.weight.cpu().numpy()
+    model.to(settings.device, settings.dtype)
+    return model, result, before, after, judged.weight.cpu().numpy()
 
 
 def _with_tensors(
@@ -492,13 +526,25 @@ def _with_tensors(
     return Prepared(
         standardised,
         rows.to_tensors(settings.device),
-        table.shift,
-        table.scale,
+        table.standardizer,
         train,
         held_out,
         Agreement("none"),
         stream=stream,
     )
+
+
+def _standardizer(
+    rows: ArrayRows, names: list[str], shift: Array, scale: Array, domain: Domain | None
+) -> Standardizer:
+    """The standardiser of rows; shift and scale are those of the columns without a domain."""
+    if domain is not None:
+        on_line = domain(torch.from_numpy(rows.x)).numpy()
+        is_mapped = (on_line != rows.x).any(axis=0)
+        mapped_shift, mapped_scale = shift_and_scale(on_line, rows.weight, names)
+        shift = np.where(is_mapped, mapped_shift, shift)
+        scale = np.where(is_mapped, mapped_scale, scale)
+    return Standardizer(torch.from_numpy(shift), torch.from_numpy(scale), domain)
 
 
 def _split(
@@ -516,7 +562,8 @@ def _split(
 def _starter(prepared: Prepared, settings: Settings) -> GaussianStarter:
     start = settings.start
     if start is None:
-        start = given_centres((np.asarray(settings.init) - prepared.shift) / prepared.scale)
+        centres = torch.from_numpy(np.array(settings.init))
+        start = given_centres(prepared.standardizer(centres).numpy())
     return GaussianStarter(
         settings.n_components,
         start,
@@ -542,12 +589,11 @@ def _gaussian_model(
         settings.n_features,
         n_atoms=int(start.n_atoms.max()),
         broad_weight=settings.broad_weight,
+        standardizer=copy.deepcopy(prepared.standardizer),
         learn_weights=settings.weights is None,
         identity=informed,
         generator=generator,
     )
-    shift, scale = torch.from_numpy(prepared.shift), torch.from_numpy(prepared.scale)
-    model.standardizer = Standardizer(shift, scale)
     weights, component = torch.from_numpy(start.weights), torch.from_numpy(start.component)
     model.flows.set_gaussians(
         torch.from_numpy(start.means), torch.from_numpy(start.covariances), weights, component
@@ -582,11 +628,12 @@ def _training(
         loop = _loop(model, prepared, settings, settings.training, generator, watchers, informed)
         if not several:
             return loop
-        held_out = prepared.standardised.take(prepared.held_out)
-        if held_out.n_rows:
-            of_atoms = mixture.log_prob(held_out.x) - np.log(prepared.scale).sum()
+        held_out = prepared.held_out
+        if len(held_out):
+            of_atoms = prepared.density_of(mixture, held_out)
+            weight = prepared.standardised.weight[held_out]
             loop.begin()
-            if loop.score() > np.average(of_atoms, weights=held_out.weight) - ALMOST_AS_GOOD:
+            if loop.score() > np.average(of_atoms, weights=weight) - ALMOST_AS_GOOD:
                 return loop
     model = _gaussian_model(mixture, prepared, settings, generator)
     training = dataclasses.replace(settings.training, pretrain_epochs=0)
@@ -672,7 +719,7 @@ def _judge(
     """The verdict, and the log density of the judged rows under the density that is kept."""
     judged = prepared.judged
     rows = prepared.standardised.take(judged)
-    of_gaussians = mixture.log_prob(rows.x) - np.log(prepared.scale).sum()
+    of_gaussians = prepared.density_of(mixture, judged)
     of_flows: Array | None = None
     if model is not None and result.history:
         x = prepared.tensors.x[torch.from_numpy(judged).to(prepared.tensors.x.device)]
@@ -700,7 +747,8 @@ def _checkpoint(prepared: Prepared, settings: Settings, restart: int, seed: int)
     for values in (rows.x, rows.weight, rows.component, rows.cluster, prepared.held_out):
         digest.update(values.tobytes())
     if prepared.stream is not None:  # its rows are known by their moments and their number
-        for values in (prepared.shift, prepared.scale, prepared.stream.counts):
+        known = prepared.standardizer
+        for values in (known.shift.numpy(), known.scale.numpy(), prepared.stream.counts):
             digest.update(values.tobytes())
     path = settings.checkpoint
     assert path is not None

@@ -5,9 +5,11 @@ The format is described in docs/model-file.md.
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vmonf.bounds import MOST_PERIODIC
 from vmonf.flows import FAMILIES
 from vmonf.judge import Verdict
-from vmonf.model import POSTERIORS, MixtureModel, build_model
+from vmonf.model import POSTERIORS, Domain, MixtureModel, Standardizer, build_model
 from vmonf.model.build import FULL_COVARIANCE_LIMIT
 from vmonf.plain import NonFinite, finite, numbers, plain
-from vmonf.settings import check_parameters, device_of, specifications
+from vmonf.settings import PRECISIONS, check_parameters, device_of, specifications
 from vmonf.start import Agreement, Number
 from vmonf.storage import ModelFileError, bad_document
 from vmonf.training import BOUNDS, PERTURBATIONS, Training
@@ -33,6 +36,21 @@ _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True):
     """An object with exactly these keys."""
+
+
+class _Bounds(_Strict):
+    """Bounds of a column, which is given by its name or number."""
+
+    column: str | _Count
+    low: float | None
+    high: float | None
+
+
+class _Period(_Strict):
+    """The period of a column."""
+
+    column: str | _Count
+    period: float
 
 
 class _Parameters(_Strict):
@@ -55,7 +73,10 @@ class _Parameters(_Strict):
     validation_fraction: float
     training: dict[str, Any] | None
     checkpoint: None
+    bounds: list[_Bounds] | None
+    periodic: list[_Period] | None
     device: str
+    precision: str
     random_state: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None
     verbose: Literal[0]
 
@@ -123,7 +144,7 @@ class Document(_Strict):
     parameters : object
         The parameters of the estimator, as they were when it was fitted.
     dtype : "float32" or "float64"
-        The type of the model's weights.
+        The type of the tensors of weights. It is float32 if these are exact in it.
     broad_weight : float
         Weight of the broad part of each component, in [0, 1).
     n_features : int
@@ -181,7 +202,9 @@ def to_document(
                 f"{name}={value!r} cannot be saved, since its class could not be found on load: "
                 f"add {type(value).__name__}() to vmonf.flows.FAMILIES under a name first."
             )
-    model: MixtureModel = attributes["model_"]
+    parameters["bounds"] = _listed(parameters["bounds"], lambda pair: _or_none(*pair))
+    parameters["periodic"] = _listed(parameters["periodic"], lambda length: {"period": length})
+    model: MixtureModel = _in_least_precision(attributes["model_"])
     document = {
         "parameters": parameters,
         "dtype": str(model.flows.whitening.mean.dtype).removeprefix("torch."),
@@ -251,6 +274,7 @@ def from_document(
             document.n_features,
             n_atoms=_n_atoms(tensors),
             broad_weight=document.broad_weight,
+            standardizer=_empty_standardizer(document.n_features, tensors),
             learn_weights=parameters["weights"] == "learned",
             generator=torch.Generator(),
         )
@@ -258,6 +282,7 @@ def from_document(
         _check_names(model.state_dict(), tensors)
         _check_values(tensors)
         model.load_state_dict(dict(tensors))
+        model = model.to(PRECISIONS[parameters["precision"]])
         classes = np.array(document.classes)
         attributes = {
             "n_features_in_": document.n_features,
@@ -293,6 +318,10 @@ def _parameters(saved: _Parameters) -> dict[str, Any]:
     parameters = {name: _parameter(value) for name, value in values.items()}
     if isinstance(parameters["init"], tuple):
         parameters["init"] = np.array(parameters["init"])
+    if saved.bounds is not None:
+        parameters["bounds"] = {each.column: (each.low, each.high) for each in saved.bounds}
+    if saved.periodic is not None:
+        parameters["periodic"] = {each.column: each.period for each in saved.periodic}
     checked = dict(parameters)
     training = parameters["training"]
     is_named = isinstance(training, Training) and isinstance(training.consistency, str)
@@ -450,17 +479,65 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
         If a value is not what it must be.
     """
     for name, value in tensors.items():
-        if value.is_floating_point():
+        if name in ("standardizer.domain.low", "standardizer.domain.high"):
+            _need(not bool(value.isnan().any()), f"{name} holds NaN")
+        elif value.is_floating_point():
             _need(bool(torch.isfinite(value).all()), f"{name} holds NaN or infinite values")
         elif name.endswith(".order"):
             in_order = torch.arange(len(value), device=value.device)
             _need(torch.equal(value.sort().values, in_order), f"{name} is not a permutation")
     for name in ("temperature", "standardizer.scale"):
         _need(bool((tensors[name] > 0).all()), f"{name} is not positive")
+    if "standardizer.domain.low" in tensors:
+        domain = {
+            name: tensors[f"standardizer.domain.{name}"]
+            for name in ("low", "high", "margin", "period")
+        }
+        is_order = bool((domain["low"] < domain["high"]).all())
+        _need(is_order, "a lower bound is not below the upper bound")
+        _need(bool((domain["margin"] > 0).all()), "a margin of the bounds is not positive")
+        _need(bool((domain["period"] >= 0).all()), "a period is negative")
+        _need(int((domain["period"] > 0).sum()) <= MOST_PERIODIC, "too many features have a period")
     factor = tensors.get("flows.base.factor")
     if factor is not None:
         positive = bool((factor.diagonal(dim1=-2, dim2=-1) > 0).all())
         _need(positive, "the scales of the atoms are not positive")
+
+
+def _listed(given: Mapping[Any, Any] | None, fields: Callable[[Any], dict[str, Any]]) -> Any:
+    """A dictionary by column as a list, since the keys of JSON are texts and columns may not be."""
+    if given is None:
+        return None
+    return [{"column": column, **fields(value)} for column, value in given.items()]
+
+
+def _or_none(low: float | None, high: float | None) -> dict[str, Any]:
+    """Bounds, of which None is written for one that is infinite."""
+    bounds = {"low": low, "high": high}
+    return {
+        name: None if bound is None or math.isinf(bound) else bound
+        for name, bound in bounds.items()
+    }
+
+
+def _in_least_precision(model: MixtureModel) -> MixtureModel:
+    """A model in float64 in float32, if its weights are exact in it, as they are after a fit."""
+    parameters = list(model.parameters())
+    is_double = all(p.dtype == torch.float64 for p in parameters)
+    if is_double and all(torch.equal(p, p.float().double()) for p in parameters):
+        return copy.deepcopy(model).float()
+    return model
+
+
+def _empty_standardizer(n_features: int, tensors: Mapping[str, Tensor]) -> Standardizer:
+    """A standardiser with a domain if the tensors have one."""
+    zero, one = torch.zeros(n_features), torch.ones(n_features)
+    if "standardizer.domain.period" not in tensors:
+        return Standardizer(zero, one)
+    # The posterior network has a further input for each feature with a period.
+    period = tensors["standardizer.domain.period"]
+    _need(period.shape == (n_features,), "the periods are not one for each feature")
+    return Standardizer(zero, one, Domain(-one, one, one, period, zero, zero))
 
 
 def _need(is_so: bool, otherwise: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from vmonf.bounds import check_domains
 from vmonf.flows import Family, family_of
 from vmonf.model import PosteriorMLP, posterior_of
 from vmonf.model.build import FULL_COVARIANCE_LIMIT
@@ -68,6 +69,9 @@ LIKELY_COMPONENTS = 4
 LEAST_BROAD_WEIGHT = 0.001
 LARGEST_BROAD_WEIGHT = 0.01
 
+#: The type of the weights of a fitted model, by the name of its precision.
+PRECISIONS = {"double": torch.float64, "single": torch.float32}
+
 #: The parameters of `FlowMixture` that hold specifications.
 SPECIFICATIONS = ("flow", "posterior", "training")
 
@@ -103,6 +107,8 @@ class Settings:
         Without "auto".
     checkpoint : Path or None
     device : torch.device
+    dtype : torch.dtype
+        Of the weights of the fitted model. It is trained in float32.
     """
 
     n_components: int
@@ -123,6 +129,7 @@ class Settings:
     training: Training
     checkpoint: Path | None
     device: torch.device
+    dtype: torch.dtype
 
     @property
     def start(self) -> Start | None:
@@ -198,6 +205,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         check_number("max_seconds", parameters["max_seconds"], above=0)
     check_number("validation_fraction", parameters["validation_fraction"], at_least=0, below=1)
     check_flag("warm_start", parameters["warm_start"])
+    check_choice("precision", parameters["precision"], PRECISIONS)
+    check_domains(parameters)
     checkpoint = parameters["checkpoint"]
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise ParameterError("checkpoint", f"={checkpoint!r} must be the path of a file, or None.")
@@ -285,6 +294,7 @@ def resolve(
         training=training,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device_of(parameters["device"]),
+        dtype=PRECISIONS[parameters["precision"]],
     )
 
 

@@ -160,6 +160,8 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "device": "cpu",
         "seed": 7,
         "checkpoint": tmp_path / "m.checkpoint",
+        "bounds": "x=-100,",
+        "periodic": "y=50",
     }
     changes = {
         "flow__n_layers": "3",
@@ -168,6 +170,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "flow__mixing": "lu",
         "posterior__hidden": "6,",
         "objective": "marginal",
+        "precision": "single",
         "temperature": "4,1.5",
         "temperature_epochs": "1",
         "validation_fraction": "0.2",
@@ -206,6 +209,9 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
             refine_posterior=False,
         ),
         "checkpoint": None,  # not saved with the model
+        "bounds": {"x": (-100, None)},
+        "periodic": {"y": 50},
+        "precision": "single",
         "device": "cpu",
         "random_state": 7,
         "warm_start": False,

@@ -14,9 +14,13 @@ from vmonf import NSF, FlowMixture, PosteriorMLP, RealNVP
 from vmonf.storage import FORMAT_VERSION
 
 FOLDER = Path(__file__).parent
-FLOWS = {
-    "nsf": NSF(n_layers=2, n_bins=3, hidden=(5,)),
-    "realnvp": RealNVP(n_layers=4, hidden=(5,), mixing="lu"),
+PARAMETERS = {
+    "nsf": {
+        "flow": NSF(n_layers=2, n_bins=3, hidden=(5,)),
+        "bounds": {0: (-30, None)},
+        "periodic": {1: 50.0},
+    },
+    "realnvp": {"flow": RealNVP(n_layers=4, hidden=(5,), mixing="lu"), "precision": "single"},
 }
 
 
@@ -24,13 +28,13 @@ def main():
     random = np.random.default_rng(0)
     X = np.concatenate([random.normal(size=(80, 2)), 5 + random.normal(size=(80, 2)) ** 3])
     labels = np.where(random.random(160) < 0.2, np.where(np.arange(160) < 80, "low", "high"), "")
-    for name, flow in FLOWS.items():
+    for name, parameters in PARAMETERS.items():
         path = FOLDER / f"version-{FORMAT_VERSION}-{name}.vmonf"
         if path.exists():
             raise SystemExit(f"{path} is kept, and not written again.")
         mixture = FlowMixture(
             3,
-            flow=flow,
+            **parameters,
             base=2,
             posterior=PosteriorMLP((5,)),
             max_epochs=4,

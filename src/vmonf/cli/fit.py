@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,9 +40,19 @@ OPTIONS = {
     "max_epochs": "--max-epochs",
     "max_seconds": "--max-seconds",
     "checkpoint": "--checkpoint",
+    "bounds": "--bounds",
+    "periodic": "--periodic",
     "device": "--device",
     "random_state": "--seed",
     "verbose": "--quiet",
+}
+
+
+#: What the values must be that an option gives to columns.
+_FORMS = {
+    "--bounds": "must be a pair of numbers, the lower one first, for a column, such as share=0,1 "
+    "or, without an upper bound, mass=0, with the comma",
+    "--periodic": "must be a number above 0 for a column, its period, such as hour=24",
 }
 
 
@@ -113,6 +123,21 @@ def fit(
             "agrees most with the others), graph, peaks, tree, gaussian, merged, random or none.",
         ),
     ] = "auto",
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW,HIGH",
+            help="Bounds of a column, repeated as needed: share=0,1 or, without an upper bound, "
+            "mass=0, (with the comma). No sample is beyond them, where the density is zero.",
+        ),
+    ] = None,
+    periodic: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PERIOD",
+            help="A column of angles and its period, repeated as needed: hour=24.",
+        ),
+    ] = None,
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
     max_epochs: Annotated[int, typer.Option(help="Maximum number of passes over the rows.")] = 300,
     max_seconds: Annotated[
@@ -173,6 +198,8 @@ def fit(
         "max_epochs": max_epochs,
         "max_seconds": max_seconds,
         "checkpoint": checkpoint,
+        "bounds": _by_column(bounds, "--bounds", _pair),
+        "periodic": _by_column(periodic, "--periodic", float),
         "device": device,
         "random_state": seed,
         "verbose": not (quiet or as_json),
@@ -315,6 +342,29 @@ def _mixture(parameters: dict[str, Any], changes: Iterable[str]) -> FlowMixture:
         hint = OPTIONS.get(error.name, "--set")
         raise typer.BadParameter(str(error), param_hint=hint) from None
     return mixture
+
+
+def _by_column(
+    given: Iterable[str] | None, option: str, parse: Callable[[str], Any]
+) -> dict[str, Any] | None:
+    """The values that an option gives to columns, as NAME=VALUE, or None without any."""
+    values: dict[str, Any] = {}
+    for text in given or ():
+        name, _, value = text.rpartition("=")
+        try:
+            parsed = parse(value)
+        except ValueError:
+            parsed = None
+        if not name or parsed is None or name.strip() in values:
+            raise typer.BadParameter(f"{text!r} {_FORMS[option]}.", param_hint=option)
+        values[name.strip()] = parsed
+    return values or None
+
+
+def _pair(text: str) -> tuple[float | None, float | None]:
+    """Two bounds with a comma between them, of which one may be left out."""
+    low, high = (float(part) if part.strip() else None for part in text.split(","))
+    return low, high
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -61,7 +61,7 @@ def info(model: Model, as_json: Json = False) -> None:
         "start": _of_start(mixture.start_),
         "number": _of_number(mixture.number_),
         # Read from the file, because the loaded model's device can differ from the fit's.
-        "settings": msgspec.structs.asdict(document.parameters),
+        "settings": msgspec.to_builtins(document.parameters),
     }
     if as_json:
         print_json(sections)

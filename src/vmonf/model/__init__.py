@@ -1,6 +1,7 @@
 """The probability model, a torch module with exact densities, the ELBO and sampling."""
 
 from vmonf.model.build import build_model
+from vmonf.model.domain import Domain
 from vmonf.model.mixture import MixtureModel, Terms, in_parts
 from vmonf.model.posterior import POSTERIORS, PosteriorMLP, PosteriorNetwork, posterior_of
 from vmonf.model.sparse import SparseTerms
@@ -8,6 +9,7 @@ from vmonf.model.standardizer import Standardizer
 
 __all__ = [
     "POSTERIORS",
+    "Domain",
     "MixtureModel",
     "PosteriorMLP",
     "PosteriorNetwork",

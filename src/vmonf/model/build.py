@@ -22,11 +22,12 @@ def build_model(
     *,
     n_atoms: int = 1,
     broad_weight: float = 0.0,
+    standardizer: Standardizer | None = None,
     learn_weights: bool = False,
     identity: bool = True,
     generator: torch.Generator | None = None,
 ) -> MixtureModel:
-    """Build a mixture of standard Gaussians with equal weights, shift 0 and scale 1.
+    """Build a mixture of standard Gaussians with equal weights.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def build_model(
         Largest number of Gaussians in the base distribution of a flow.
     broad_weight : float
         Weight of a Student-t distribution in the base distribution of each flow.
+    standardizer : Standardizer, optional
+        None is that of shift 0 and scale 1.
     learn_weights : bool
         Whether the mixing weights are parameters.
     identity : bool
@@ -56,10 +59,12 @@ def build_model(
         identity=identity,
         generator=generator,
     )
+    if standardizer is None:
+        standardizer = Standardizer(torch.zeros(n_features), torch.ones(n_features))
     return MixtureModel(
-        Standardizer(torch.zeros(n_features), torch.ones(n_features)),
+        standardizer,
         flows,
-        posterior.network(n_features, n_components, generator),
+        posterior.network(n_features + standardizer.n_periodic, n_components, generator),
         torch.full((n_components,), 1 / n_components),
         learn_weights=learn_weights,
     )

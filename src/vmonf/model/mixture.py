@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -107,7 +108,9 @@ class MixtureModel(nn.Module):
     -----
     All methods take rows in the user's units, of shape (B, D), and are differentiable in rows
     and parameters. Log densities are in nats and have the dtype of the rows. With float64 rows,
-    the log-determinant of the standardisation is therefore added in full precision.
+    the log-determinant of the standardisation is therefore added in full precision. Beyond the
+    bounds of a feature they are -inf; there the terms of the objective, the responsibilities and
+    q are those on the bound.
     """
 
     log_weight_logits: Tensor
@@ -145,7 +148,9 @@ class MixtureModel(nn.Module):
     @property
     def rows_at_once(self) -> int:
         """Number of rows that can be evaluated at once in moderate memory."""
-        return max(16, self.flows.values_at_once // self.flows.values_per_row)
+        images = self.standardizer.images
+        values_per_row = self.flows.values_per_row * (1 if images is None else len(images))
+        return max(16, self.flows.values_at_once // values_per_row)
 
     def n_free_parameters(self, *, layers: bool = True) -> int:
         """How many numbers the density log p(x) has that can be trained.
@@ -205,7 +210,7 @@ class MixtureModel(nn.Module):
             self.log_weights.detach()[components].exp(),
             learn_weights=isinstance(self.log_weight_logits, nn.Parameter),
         )
-        model.temperature.copy_(self.temperature)
+        model.temperature = self.temperature.clone()
         return model
 
     def terms(self, x: Tensor, temperature: float | None = None) -> Terms:
@@ -219,7 +224,7 @@ class MixtureModel(nn.Module):
         """
         standardised = self._standardised(x)
         return Terms(
-            self._log_joint(standardised, x.dtype),
+            self._log_joint(standardised, x),
             self._log_posterior(standardised, temperature, x.dtype),
         )
 
@@ -250,19 +255,27 @@ class MixtureModel(nn.Module):
         standardised = self._standardised(x)
         log_posterior = self._log_posterior(standardised, temperature, x.dtype)
         pairs = choose_pairs(log_posterior, known, n_likely, generator)
-        log_prob = self.flows.log_prob_of_pairs(standardised, pairs.row, pairs.component)
+        images = self._images_of(standardised)
+        first = torch.arange(len(images), device=x.device)[:, None] * len(x)
+        log_prob = self.flows.log_prob_of_pairs(
+            images.flatten(0, 1),
+            (first + pairs.row).flatten(),
+            pairs.component.repeat(len(images)),
+        )
+        log_prob = _over_images(log_prob.view(len(images), -1))
         log_joint = _without_tiny_gradients(log_prob.to(x.dtype))
-        log_joint = log_joint + self.standardizer.log_det.to(x.dtype)
+        log_det = self.standardizer.log_det(x).to(x.dtype)
+        log_joint = log_joint + (log_det[pairs.row] if log_det.dim() else log_det)
         log_joint = log_joint + self.log_weights.to(x.dtype)[pairs.component]
         return SparseTerms(pairs, log_joint, log_posterior)
 
     def component_log_prob(self, x: Tensor) -> Tensor:
         """Log p(x given c) for every component: (B, D) to (B, K)."""
-        return self._component_log_prob(self._standardised(x), x.dtype)
+        return self._zero_outside(x, self._component_log_prob(self._standardised(x), x))
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Log p(x given c) + log p(c) for every component: (B, D) to (B, K)."""
-        return self._log_joint(self._standardised(x), x.dtype)
+        return self._zero_outside(x, self._log_joint(self._standardised(x), x))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x), exact: (B, D) to (B,)."""
@@ -270,7 +283,7 @@ class MixtureModel(nn.Module):
 
     def log_responsibilities(self, x: Tensor) -> Tensor:
         """Log p(c given x), exact, from the flows: (B, D) to (B, K)."""
-        return self.log_joint(x).log_softmax(dim=-1)
+        return self._log_joint(self._standardised(x), x).log_softmax(dim=-1)
 
     def log_posterior(self, x: Tensor, temperature: float | None = None) -> Tensor:
         """Log q(c given x), from the posterior network: (B, D) to (B, K).
@@ -281,7 +294,7 @@ class MixtureModel(nn.Module):
 
     def elbo(self, x: Tensor, temperature: float | None = None) -> Tensor:
         """Evidence lower bound of each row: (B, D) to (B,)."""
-        return self.terms(x, temperature).elbo
+        return self._zero_outside(x, self.terms(x, temperature).elbo)
 
     def sample(
         self,
@@ -320,19 +333,42 @@ class MixtureModel(nn.Module):
         standardised: Tensor = self.standardizer(x).clamp(-FARTHEST, FARTHEST)
         return standardised.to(self.flows.whitening.mean.dtype)
 
-    def _component_log_prob(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
-        log_prob = _without_tiny_gradients(self.flows.log_prob(standardised).mT.to(dtype))
-        return log_prob + self.standardizer.log_det.to(dtype)
+    def _zero_outside(self, x: Tensor, log_density: Tensor) -> Tensor:
+        """The log densities (B, ...) of rows (B, D), with -inf beyond the bounds of a feature."""
+        is_outside = self.standardizer.is_outside(x)
+        if is_outside is None:
+            return log_density
+        is_outside = is_outside if log_density.dim() == 1 else is_outside[:, None]
+        return log_density.masked_fill(is_outside, -math.inf)
 
-    def _log_joint(self, standardised: Tensor, dtype: torch.dtype) -> Tensor:
-        return self._component_log_prob(standardised, dtype) + self.log_weights.to(dtype)
+    def _images_of(self, standardised: Tensor) -> Tensor:
+        """Standardised rows, and their images if features have a period: (B, D) to (I, B, D)."""
+        images = self.standardizer.images
+        if images is None:
+            return standardised[None]
+        return standardised + images[:, None, :].to(standardised.dtype)
+
+    def _component_log_prob(self, standardised: Tensor, x: Tensor) -> Tensor:
+        images = self._images_of(standardised)
+        log_prob = self.flows.log_prob(images.flatten(0, 1)).mT.unflatten(0, images.shape[:2])
+        log_prob = _without_tiny_gradients(_over_images(log_prob).to(x.dtype))
+        return log_prob + self.standardizer.log_det(x).to(x.dtype)[..., None]
+
+    def _log_joint(self, standardised: Tensor, x: Tensor) -> Tensor:
+        return self._component_log_prob(standardised, x) + self.log_weights.to(x.dtype)
 
     def _log_posterior(
         self, standardised: Tensor, temperature: float | None, dtype: torch.dtype
     ) -> Tensor:
-        logits = _without_tiny_gradients(self.posterior_network(standardised).to(dtype))
+        logits = self.posterior_network(self.standardizer.in_circles(standardised))
+        logits = _without_tiny_gradients(logits.to(dtype))
         divisor = self.temperature if temperature is None else temperature
         return (logits / divisor).log_softmax(dim=-1)
+
+
+def _over_images(log_prob: Tensor) -> Tensor:
+    """Log of the sum of densities over the images of rows: (I, ...) to (...), in nats."""
+    return log_prob[0] if len(log_prob) == 1 else log_prob.logsumexp(dim=0)
 
 
 def _without_tiny_gradients(values: Tensor) -> Tensor:

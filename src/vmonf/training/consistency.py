@@ -51,7 +51,8 @@ def _noise(evaluation: Evaluation, size: float) -> Tensor:
         raise ValueError("The rows of the training have no spacing, which the noise needs.")
     noise = torch.randn(x.shape, generator=evaluation.generator, dtype=x.dtype).to(x.device)
     length = size / math.sqrt(x.shape[1]) * spacing[:, None]
-    return x + noise * length * evaluation.model.standardizer.scale
+    standardizer = evaluation.model.standardizer
+    return standardizer.inverse(standardizer(x) + noise * length)
 
 
 def _features_left_out(evaluation: Evaluation, size: float) -> Tensor:

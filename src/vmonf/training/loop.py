@@ -190,7 +190,7 @@ class TrainingLoop:
         self.deadline = deadline
         #: Share of the time that is left.
         self.time_left = 1.0
-        self.plateau = Plateau(training.learning_rate, max(1, (training.patience or 30) // 2))
+        self.plateau = Plateau(training.learning_rate, max(1, (training.patience or 16) // 2))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.learning_rate = training.learning_rate
         self.optimizer = self._new_optimizer(training.learning_rate)

@@ -88,7 +88,7 @@ class Training(Specification):
     averaging: float = 0.99
     batch_size: int | Literal["auto"] = "auto"
     epoch_rows: int | Literal["auto"] | None = "auto"
-    patience: int | None = 30
+    patience: int | None = 16
     pretrain_epochs: int | Literal["auto"] = "auto"
     components_per_row: int | Literal["auto"] | None = "auto"
     refine_posterior: bool = True

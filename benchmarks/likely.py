@@ -32,6 +32,7 @@ from torch import Tensor
 
 from vmonf import FlowMixture
 from vmonf.experiments.tables import write_between_marks
+from vmonf.flows.base import DEGREES, Base, GaussianMixtureBase, student_t_constant
 from vmonf.flows.bijections import LOG_SCALE_LIMIT
 from vmonf.flows.coupling import Coupling
 from vmonf.flows.networks import INPUT_LIMIT, ComponentMLP
@@ -96,10 +97,30 @@ def upper_bounds(model: MixtureModel, intervals: Intervals, x: Tensor) -> Tensor
         most = torch.maximum(moved_high * small.exp(), moved_high * large.exp()) + shift_high
         low = layer.join(low[..., layer.given], least)
         high = layer.join(high[..., layer.given], most)
+    log_prob = (log_det + largest_base(model.flows.base, low, high)).mT
+    return log_prob + model.standardizer.log_det + model.log_weights.double()
+
+
+def largest_base(base: Base, low: Tensor, high: Tensor) -> Tensor:
+    """Bound the log base density in boxes from above: twice (K, B, D) to (K, B), in nats."""
+    n_features = low.shape[-1]
     nearest = torch.minimum(low.abs(), high.abs()).where(low * high > 0, 0.0)
-    # The base density, of one atom at zero and a broad part about zero, falls with each |z|.
-    log_prob = (log_det + model.flows.base(nearest)).mT + model.standardizer.log_det
-    return log_prob + model.log_weights.double()
+    if isinstance(base, GaussianMixtureBase):
+        matrix, offset, log_det = (part.double() for part in base._maps())
+        middle = torch.einsum("kaij,kbj->kabi", matrix, (low + high) / 2) - offset[:, :, None]
+        half = torch.einsum("kaij,kbj->kabi", matrix.abs(), (high - low) / 2)
+        distance = (middle.abs() - half).clamp(min=0).square().sum(dim=-1)
+        constant = base.logits.double().log_softmax(dim=-1) + log_det
+        constant = constant - 0.5 * n_features * math.log(2 * math.pi)
+        narrow = torch.logsumexp(constant[:, :, None] - 0.5 * distance, dim=1)
+    else:
+        narrow = base.narrow(nearest)
+    if not base.broad_weight:
+        return narrow
+    scale = 0.5 * (DEGREES + n_features)
+    broad = math.log(base.broad_weight) + student_t_constant(n_features)
+    broad = broad - scale * torch.log1p(nearest.square().sum(dim=-1) / DEGREES)
+    return torch.logaddexp(math.log1p(-base.broad_weight) + narrow, broad)
 
 
 def spread_of(errors: Tensor) -> dict[str, float]:
@@ -137,7 +158,6 @@ def measure(components: int, features: int, quick: bool) -> dict[str, Any]:
     mixture = FlowMixture(
         components,
         init="kmeans",
-        base=1,
         max_epochs=1 if quick else EPOCHS,
         validation_fraction=0,  # the flows are kept
         device="cpu",
@@ -196,6 +216,11 @@ def pairs_of(model: MixtureModel, row: Tensor, component: Tensor) -> Callable[[T
     return lambda x: model.flows.log_prob_of_pairs(model._standardised(x), row, component)
 
 
+def nats(value: float) -> str:
+    """Return an error as the text of a cell."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def page(document: Mapping[str, Any]) -> list[str]:
     """Return the lines between the page's marks."""
     lines = [common.source(document, "likely")]
@@ -216,8 +241,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
                 error = run[name]
                 lines.append(
                     f"| {run['evaluated']} | {run['microseconds_a_row']:,.0f} | {title} "
-                    f"| {error['quantile_50']:.2g} | {error['quantile_99']:.2g} "
-                    f"| {error['largest']:.2g} | {error['share_within']:.1%} "
+                    f"| {nats(error['quantile_50'])} | {nats(error['quantile_99'])} "
+                    f"| {nats(error['largest'])} | {error['share_within']:.1%} "
                     f"| {run['known'][name]['share_within']:.1%} |"
                 )
     return lines

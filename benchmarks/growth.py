@@ -7,15 +7,15 @@ One of the three is varied at a time, and the others stay at the base point. Tab
 varied up to a million rows, and tables in Parquet files, which are made in a temporary folder and
 read in parts, up to 20 million, or up to `--rows`. Every point is a fit of `FlowMixture` in its own
 process, with defaults except for the number of epochs and the start, which is k-means: that of
-`init="auto"`, the default, takes much longer with many components, and is one more table. Three
-parts are timed separately: what comes before the first step (reading, clusters, the Gaussian
-mixture with cross-validated shrinkage, and the first fit of q), the epochs (steps, and the scoring
-of the held-out rows) and what comes after them (the comparison of the flows with the start, and the
-last fit of q). An epoch is a pass over all rows. If it has more than `MOST_STEPS` steps, training
-ends after that number, and the time of the epoch is extrapolated from these steps. Memory is the
-largest resident set during the fit, minus the memory of the process before it, which includes a
-table in memory. Then the exact density of some rows is timed, and the time to load the model from
-its file.
+`init="auto"`, the default, takes longer with many components, and is one more table. Three parts
+are timed separately: what comes before the first epoch (reading, clusters, the Gaussian mixture
+with cross-validated shrinkage, the first fit of q, and pretraining), the epochs (steps, and the
+scoring of the held-out rows) and what comes after them (the comparison of the flows with the start,
+and the last fit of q). An epoch is a pass over all rows. If training has more than `MOST_STEPS`
+steps, it ends after that number, and the time of an epoch is extrapolated from these steps. Memory
+is the largest resident set during the fit, minus the memory of the process before it, which
+includes a table in memory. Then the exact density of some rows is timed, and the time to load the
+model from its file.
 """
 
 from __future__ import annotations
@@ -126,12 +126,14 @@ def measure(
             mixture.fit(X)
 
     with (
+        common.watched(TrainingLoop, "_pretrain") as pretrainings,
         common.watched(TrainingLoop, "run") as trainings,
         common.watched(Objective, "__call__", most=MOST_STEPS) as steps,
     ):
         began = time.perf_counter()
         peak = common.peak_memory(fit)
         ended = time.perf_counter()
+    steps = [step for step in steps if step[0] >= pretrainings[-1][1]]
     first_step, end_of_training = steps[0][0], trainings[-1][1]
     n_steps = len(steps) / max(1, mixture.n_epochs_)
     if not mixture.n_epochs_:  # training ended within its first epoch

@@ -46,6 +46,11 @@ class Conditioned(Transform):
         return torch.cat([half.mT for half in halves], dim=-2).mT
 
     @property
+    def is_identity(self) -> bool:
+        """With all parameters zero a bijection is the identity, as in a kept Gaussian mixture."""
+        return self.network.is_zero
+
+    @property
     def n_free_parameters(self) -> int:
         """Weights that are not masked, and biases."""
         return self.network.n_free_parameters

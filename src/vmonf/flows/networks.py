@@ -111,6 +111,12 @@ class ComponentMLP(nn.Module):
         last.randomise(generator)
 
     @property
+    def is_zero(self) -> bool:
+        """Whether the outputs are zero for all inputs, since the last layer is zero."""
+        last = cast(ComponentLinear, self.layers[-1])
+        return not bool(last.weight.any()) and not bool(last.bias.any())
+
+    @property
     def n_free_parameters(self) -> int:
         """Weights that are not masked, and biases, over all components."""
         n_free = 0

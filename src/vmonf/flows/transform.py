@@ -67,6 +67,11 @@ class Transform(nn.Module, ABC):
         return
 
     @property
+    def is_identity(self) -> bool:
+        """Whether the transform is known to be the identity, which is then left out."""
+        return False
+
+    @property
     def n_free_parameters(self) -> int:
         """How many numbers can be trained, over all components."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -88,6 +93,9 @@ class Chain(nn.Module):
         total = values.new_zeros(values.shape[:2])
         for module in reversed(self.transforms) if inverse else self.transforms:
             transform = cast(Transform, module)
+            # A gradient would be that of the parameters by which it leaves the identity.
+            if not torch.is_grad_enabled() and transform.is_identity:
+                continue
             values, log_det = transform.inverse(values) if inverse else transform(values)
             total = total + log_det
         return values, total

@@ -140,8 +140,8 @@ def _refuse_columns(X: Any) -> None:
                 f"Column {name!r} of X holds dates or durations (its type is {kind}): convert it "
                 "to a number, such as days since the first, or leave it out."
             )
-        # pandas has texts as objects, unless it is told or is of version 3. polars converts lists of
-        # one length to a further axis.
+        # pandas has texts as objects, unless it is told or is of version 3. polars converts lists
+        # of one length to a further axis.
         if text.startswith("list") or (
             text.startswith(("str", "categor", "enum", "object")) and not _converts(X[name])
         ):

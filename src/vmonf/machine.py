@@ -81,7 +81,11 @@ def blas_threads_for(n_features: int) -> AbstractContextManager[None]:
 
 
 class _Blas:
-    """How many threads of this process need what of BLAS."""
+    """The number of threads of BLAS, while threads of this process hold it.
+
+    One thread of its own sets it: threadpoolctl lets the thread that is first set the number of
+    OpenBLAS, and ignores all others as long as the first one lives.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -92,20 +96,27 @@ class _Blas:
     def held(self, *, to_one: bool) -> Iterator[None]:
         with self.lock:
             if self.n_held == 0:
-                self.controller = ThreadpoolController().select(user_api="blas")
-                self.found = self.controller.limit(limits=None)
+                self.setter = ThreadPoolExecutor(1)
+                self.blas = ThreadpoolController().select(user_api="blas")
+                self.found = self.blas.limit(limits=None)
             if to_one and self.n_to_one == 0:
-                self.controller.limit(limits=1)
+                self.setter.submit(self.blas.limit, limits=1).result()
             self.n_held += 1
             self.n_to_one += to_one
         try:
             yield
         finally:
-            with self.lock:
-                self.n_held -= 1
-                self.n_to_one -= to_one
-                if self.n_held == 0 or (to_one and self.n_to_one == 0):
-                    self.found.restore_original_limits()
+            if self is _blas:  # and not of the process from which this one was forked
+                self._leave(to_one)
+
+    def _leave(self, to_one: bool) -> None:
+        with self.lock:
+            self.n_held -= 1
+            self.n_to_one -= to_one
+            if self.n_held == 0 or (to_one and self.n_to_one == 0):
+                self.setter.submit(self.found.restore_original_limits).result()
+            if self.n_held == 0:
+                self.setter.shutdown()
 
 
 _blas = _Blas()
@@ -135,7 +146,8 @@ def make_forks_safe() -> None:
 
 
 def _use_one_thread() -> None:
-    _blas.lock = threading.Lock()  # another thread may have held it
+    global _blas
+    _blas = _Blas()  # the lock and the thread of the other are those of the parent process
     torch.set_num_threads(1)
     threadpool_limits(1)  # scikit-learn and scipy have OpenMP and BLAS of their own
 

@@ -18,7 +18,7 @@ PYTEST_OPTIONS := -n 2 --dist loadfile
 
 .PHONY: demo test lint types unit lowest bench quality shapes tables results figures clean
 
-BENCHMARKS := step kernels many_components time_to_quality scoring streaming ranks sampling growth startup
+BENCHMARKS := step kernels many_components time_to_quality scoring streaming ranks sampling growth memory startup
 
 demo: .venv/.demo-installed
 	$(BIN)/vmonf demo --out out/demo

@@ -33,7 +33,7 @@ FlowMixture(2, init="kmeans", max_epochs=1, random_state=0).fit(X).save("model.v
 FlowMixture.load("model.vmonf").predict(X)
 for verb in (
     "toy pinwheel -o wings.csv --rows-each 60",
-    "fit wings.csv -o wings.vmonf -k 2 --exclude wing --max-epochs 1 --set init=kmeans",
+    "fit wings.csv -o wings.vmonf -k 2 --exclude wing --max-epochs 1 --init kmeans",
     "info wings.vmonf",
     "predict wings.vmonf wings.csv -o clusters.csv",
     "score wings.vmonf wings.csv -o scores.parquet",

@@ -125,7 +125,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
         memory = " | ".join(f"{run[f'{at}_mebibytes']:.1f}" for at in ("first", "middle", "last"))
         lines.append(
             f"| {run['n_calls']:,} {run['kind']} | {memory} | {run['growth']:+.2f} "
-            f"| {run['growth_of_objects']:+.1f} | {run['seconds']:.0f} |"
+            f"| {round(run['growth_of_objects']) + 0} | {run['seconds']:.0f} |"
         )
     return lines
 

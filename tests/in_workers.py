@@ -20,6 +20,7 @@ def work(seed):
         2,
         flow=RealNVP(n_layers=2, hidden=(16,)),
         posterior=PosteriorMLP(hidden=(16,)),
+        init="kmeans",
         max_epochs=2,
         validation_fraction=0,
         random_state=seed,

@@ -31,8 +31,8 @@ def threads_for(multiply_adds: float) -> Iterator[None]:
     if before == 1 or multiply_adds > SMALL_STEP:
         yield
         return
-    _use_threads_here(1)
     try:
+        _use_threads_here(1)
         yield
     finally:
         _use_threads_here(before)

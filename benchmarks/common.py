@@ -130,6 +130,15 @@ def peak_memory(call: Callable[[], object]) -> float:
     return largest_resident_set() - before
 
 
+def resident_set() -> float:
+    """Return the resident set of this process, in MiB; the largest one if only that is known."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return largest_resident_set()
+    return int(status.split("VmRSS:")[1].split()[0]) / 2**10
+
+
 def largest_resident_set() -> float:
     """Return the largest resident set of this process, in MiB."""
     # On Linux, `getrusage` would include the memory of the parent process before the fork.

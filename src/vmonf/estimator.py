@@ -29,7 +29,7 @@ from vmonf.fitting import Table, find_number, fit_best, go_on, prepare
 from vmonf.flows import Family
 from vmonf.judge import Verdict, compare
 from vmonf.labels import encode_labels, with_new_names
-from vmonf.machine import make_forks_safe
+from vmonf.machine import blas_threads_kept, make_forks_safe
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
 from vmonf.model_file import Document, from_document, to_document
 from vmonf.parameters import check_number
@@ -225,6 +225,11 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     -----
     Densities are in the units of X, and log densities are in nats. Equal rows are merged, so
     that a row of weight two is the same as two rows, and the order of the rows does not matter.
+    Rounding of the rows changes densities little. A relative error of 1e-15 seldom changes the
+    training, which is in float32. One of 1e-8 changes a mixture of Gaussians by about 1e-5 nats,
+    and flows after a long training by about 0.01, since its steps amplify any difference. Rounding
+    matters more where it makes equal rows unequal, and in tables of more than 100,000 rows that
+    are read in parts, whose sample is drawn by a hash.
 
     Examples
     --------
@@ -317,6 +322,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---------------------------------------------------------------- fitting
 
+    @blas_threads_kept()
     def fit(
         self,
         X: ArrayLike,
@@ -486,6 +492,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         }
         return self._go_on(X, y, sample_weight, parameters | one_pass)
 
+    @blas_threads_kept()
     def _go_on(
         self,
         X: ArrayLike,

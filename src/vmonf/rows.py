@@ -127,7 +127,9 @@ def distinct_rows(
     """Merge equal rows, and order the rows independently of their order in the table.
 
     A row that occurs twice is then the same as a row of weight two, and a fit does not depend on
-    the order of the rows.
+    the order of the rows. Which rows are held out, sampled or in one batch follows from this
+    order: a permutation that is fixed by the number of rows, of the order along a line. Rounding of
+    the values hardly changes it, and the first rows are a random sample.
 
     Parameters
     ----------
@@ -146,7 +148,7 @@ def distinct_rows(
     kept = np.flatnonzero(weight > 0)
     x, weight, component = X[kept] + 0.0, weight[kept], component[kept]  # -0.0 becomes 0.0
     key = row_keys(x, component)
-    order = np.argsort(key, kind="stable")
+    order = np.lexsort((key, places_on_a_line(x)))  # equal rows are in one place
     x, weight, component, key = x[order], weight[order], component[order], key[order]
     same = key[1:] == key[:-1]
     if same.any():
@@ -156,8 +158,33 @@ def distinct_rows(
         )
     starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
     weight = np.add.reduceat(weight, starts)
-    first = kept[order][starts]
+    mixed = np.random.default_rng(0).permutation(len(starts))
+    weight, starts = weight[mixed], starts[mixed]
+    first = kept[order[starts]]
     return Rows(x[starts], weight / weight.mean(), component[starts], cluster[first])
+
+
+def places_on_a_line(x: Array) -> Array:
+    """The place of each row on a line of fixed random direction through the scaled table: (n,).
+
+    A small change of a row moves its place little, so that the order of the places only changes
+    where two of them are as close. They do not depend on the order of the rows, bit for bit: each
+    column is scaled by its range, whose ends are exact, and the columns are added one after the
+    other.
+
+    Parameters
+    ----------
+    x : array of shape (n, D)
+        Finite values.
+    """
+    # Halves, since the difference of the largest floats is infinite.
+    low, high = x.min(axis=0) / 2, x.max(axis=0) / 2
+    place = np.zeros(len(x))
+    direction: Array = np.random.default_rng(0).standard_normal((x.shape[1],))
+    for column in np.flatnonzero(low < high):
+        scaled = (x[:, column] / 2 - low[column]) / (high[column] - low[column])
+        place += direction[column] * scaled
+    return place
 
 
 def row_keys(x: Array, component: IntArray | None = None) -> NDArray[np.uint64]:

@@ -199,7 +199,7 @@ def test_it_makes_q_agree(wings):
             base=1,
             weights="uniform",
             training__consistency=given,
-            training__consistency_weight=20.0,
+            training__consistency_weight=100.0,
             training__refine_posterior=False,
             training__learning_rate=1e-2,
             training__batch_size=64,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from vmonf.flows.whitening import Whitening
 #: Values in the widest layer when rows are evaluated in parts. On a CPU a part then stays in the
 #: cache; on other devices it takes 64 MiB in float32.
 CACHED_VALUES, VALUES_AT_ONCE = 2**20, 2**24
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class ComponentFlows(nn.Module):
@@ -93,12 +95,7 @@ class ComponentFlows(nn.Module):
             log p(x given c) in nats.
         """
         z, log_det = self.to_base(x, components)
-        of_base: Tensor
-        if components is None:
-            of_base = self.base(z)
-        else:
-            chosen = {name: p[components] for name, p in self.base.named_parameters()}
-            of_base = functional_call(self.base, chosen, (z,))
+        of_base: Tensor = _restricted(self.base, components)(z)
         return log_det + of_base
 
     @torch.no_grad()
@@ -231,13 +228,28 @@ class ComponentFlows(nn.Module):
         values = values.mT.contiguous().mT  # in memory features first; see `Transform`
         if values.dim() == 2:
             values = values.expand(n_evaluated, *values.shape)
-        result: tuple[Tensor, Tensor]
-        if components is None:
-            result = self.chain(values, inverse=inverse)
-        else:
-            chosen = {name: p[components] for name, p in self.chain.named_parameters()}
-            result = functional_call(self.chain, chosen, (values,), {"inverse": inverse})
+        result: tuple[Tensor, Tensor] = _restricted(self.chain, components)(values, inverse=inverse)
         return result
+
+
+def _restricted(module: AnyModule, components: Tensor | None) -> AnyModule:
+    """A module with the parameters of some components, or the module itself for all of them.
+
+    The module is not changed, since another thread may use it at the same time. All but the
+    parameters is shared with it, and gradients reach its parameters.
+    """
+    if components is None:
+        return module
+    restricted = copy.copy(module)
+    restricted._parameters = {
+        name: None if p is None else cast(nn.Parameter, p[components])
+        for name, p in module._parameters.items()
+    }
+    restricted._modules = {
+        name: None if part is None else _restricted(part, components)
+        for name, part in module._modules.items()
+    }
+    return restricted
 
 
 #: The cost of another pass over the layers, in rows of one component.

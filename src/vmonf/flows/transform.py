@@ -78,11 +78,7 @@ class Transform(nn.Module, ABC):
 
 
 class Chain(nn.Module):
-    """Transforms applied one after the other; their log-determinants are added up.
-
-    One `forward` serves both directions, since `torch.func.functional_call`, by which
-    `ComponentFlows` evaluates a subset of its components, calls `forward` alone.
-    """
+    """Transforms applied one after the other; their log-determinants are added up."""
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
         super().__init__()

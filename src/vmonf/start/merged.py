@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from vmonf.machine import blas_threads_for
 from vmonf.rows import Rows
 from vmonf.start.centres import kmeans, random_rows
 from vmonf.start.gaussian_mixture import GaussianStart, Shrinkage, mixture_from_clusters
@@ -113,7 +113,7 @@ def _mixture_from(
     # As many rows as features: enough that no covariance is singular.
     shrinkage = Shrinkage(float(n_features), 0.1)
     cluster = first(rows, n_components, seed)
-    with threadpool_limits(1 if n_features <= 64 else None):
+    with blas_threads_for(n_features):
         return mixture_from_clusters(
             sample.x, sample.weight, cluster, n_components, shrinkage, TOLERANCE
         )

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
+from vmonf.machine import one_blas_thread
 from vmonf.metrics import adjusted_rand_index, information
 from vmonf.rows import Rows
 from vmonf.start.agreement import (
@@ -199,7 +199,7 @@ def number_of_clusters(
     bound = min(at_most, len(sample.x) // FEWEST_ROWS_A_CLUSTER)
     if at_least >= at_most or bound < max(2, at_least):
         return Number(at_least, "classes" if at_least > 1 else "few rows"), sample
-    with threadpool_limits(1):  # as in the workers, so that the numbers are the same
+    with one_blas_thread():  # as in the workers, so that the numbers are the same
         peaks = peak_prominences(sample)
         n_peaks = 1 + int(np.sum(peaks > NOISE * STANDARD_ERROR))
         bound = min(bound, max(SEARCHED_AT_LEAST, at_least, math.ceil(BEYOND_PEAKS * n_peaks)))
@@ -255,13 +255,13 @@ def _cluster_all(sample: Sample, candidates: range, seed: int) -> None:
 
 
 def _mixture(sample: Sample, n_components: int, seed: int) -> GaussianStart:
-    with threadpool_limits(1):
+    with one_blas_thread():
         return sample.once(mixture_of, n_components, seed)
 
 
 def _clusters(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
     """The clusters of each candidate."""
-    with threadpool_limits(1):
+    with one_blas_thread():
         return clusters_of_candidates(sample, n_components, seed)
 
 

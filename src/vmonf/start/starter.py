@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from vmonf.machine import blas_threads_for
 from vmonf.rows import Rows
 from vmonf.start.atoms import clusters_within, is_better, number_of_atoms
 from vmonf.start.centres import nearest
@@ -93,7 +93,7 @@ class GaussianStarter:
         if not self.start.informed:
             everyone = self._of_all(rows, random)
             return everyone, everyone
-        with _threads_for(rows):
+        with blas_threads_for(rows.x.shape[1]):
             weight = self._first_weight(rows, random)
             n_atoms, shrinkage = self._choose(rows, weight, random)
             one = self._maximisation(np.ones_like(n_atoms), shrinkage)
@@ -114,7 +114,7 @@ class GaussianStarter:
             return mixture
         if not self.start.informed:
             return self._of_all(rows, np.random.default_rng(0))  # a fixed seed is reproducible
-        with _threads_for(rows):
+        with blas_threads_for(rows.x.shape[1]):
             maximisation = self._maximisation(mixture.n_atoms, mixture.shrinkage)
             _, weight = expect(rows, mixture, maximisation.evidence)
             return maximisation.run(rows, weight)
@@ -326,11 +326,6 @@ def _in_atoms(
         first[begin + atom, members] = of_c[members]
         begin += number
     return first
-
-
-def _threads_for(rows: ArrayRows) -> threadpool_limits:
-    """Use one thread for products of small matrices, which more threads do not make faster."""
-    return threadpool_limits(1 if rows.x.shape[1] <= 64 else None)
 
 
 def _subsample(rows: ArrayRows, random: np.random.Generator) -> IntArray:

@@ -17,7 +17,7 @@ import numpy as np
 from vmonf.flows.base import DEGREES, student_t_constant
 from vmonf.model.build import FULL_COVARIANCE_LIMIT
 from vmonf.rows import Rows
-from vmonf.start.gaussians import FEWEST_ROWS, log_joint, moments_of, normalise
+from vmonf.start.gaussians import FEWEST_ROWS, Moments, log_joint, moments_of, normalise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,9 +36,10 @@ MAX_ITERATIONS = 500
 class Shrinkage:
     """The shrinkage of the covariances to a common covariance.
 
-    The covariance of component c is (S_c + strength * P) / (n_c + strength). S_c is the scatter
-    of the component and n_c its number of rows. P is the covariance pooled over components, whose
-    off-diagonal elements are multiplied by 1 - `diagonal_share`. In scikit-learn's terms,
+    The covariance of component c is (S_c + strength * s_c * P) / (n_c + strength). S_c is the
+    scatter of the component, n_c its number of rows, and s_c its size; see `sizes_of`. P is the
+    covariance pooled over components, whose off-diagonal elements are multiplied by
+    1 - `diagonal_share`. With infinite strength the covariance is P. In scikit-learn's terms,
     strength 0 is "full", infinite strength is "tied", and infinite strength with share 1 is a
     tied "diag".
 
@@ -204,7 +205,8 @@ class ExpectationMaximisation:
             rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
             # The strength is positive, so that a Gaussian without rows has the pooled covariance.
             strength = max(shrinkage.strength, FEWEST_ROWS)
-            covariances = (moments.scatters + strength * pooled) / (rows_of + strength)
+            target = sizes_of(moments, pooled).reshape(rows_of.shape) * pooled
+            covariances = (moments.scatters + strength * target) / (rows_of + strength)
         floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(len(pooled))
         shares = counts / counts.sum()
         if self.weights is not None:
@@ -222,6 +224,28 @@ class ExpectationMaximisation:
             shrinkage,
             self.broad_weight,
         )
+
+
+def sizes_of(moments: Moments, pooled: Array) -> Array:
+    """The variance of each Gaussian in units of the pooled one, averaged over directions: (A,).
+
+    Covariances are shrunk to the pooled one times this size: a narrow cluster beside wide ones
+    stays narrow. It is an average over many values, so that it is known well from few rows. One
+    further row, of size one, counts as if it were there.
+
+    Parameters
+    ----------
+    moments : Moments
+    pooled : array of shape (D, D), or (D,) of variances
+    """
+    if pooled.ndim == 1:
+        distances = (moments.scatters / (pooled + VARIANCE_FLOOR)).sum(axis=1)
+    else:
+        precision = np.linalg.inv(pooled + VARIANCE_FLOOR * np.eye(len(pooled)))
+        distances = np.einsum("kij,ji->k", moments.scatters, precision)
+    n_features = len(pooled)
+    sizes: Array = (distances + n_features) / (n_features * (moments.counts + 1))
+    return sizes
 
 
 def expect(rows: ArrayRows, mixture: GaussianStart, evidence: float = 0.0) -> tuple[Array, Array]:

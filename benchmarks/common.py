@@ -190,14 +190,23 @@ def product_rate() -> Callable[[], object]:
 PRODUCT = 1024**3
 
 
+def _commit() -> str:
+    """Return the commit, with "-dirty" if files other than results have changed since."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    # A run that writes its results after each part would otherwise make itself dirty.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", f":!{RESULTS}")
+    return git("describe", "--always") + ("-dirty" if changed else "")
+
+
 def write_results(arguments: argparse.Namespace, **results: object) -> None:
     """Write the results file, with the command, commit, date, versions and machine."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     document = {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": commit,
+        "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
         "versions": {"python": platform.python_version()} | _versions(),
         "machine": f"{processor()}, {arguments.threads} threads",

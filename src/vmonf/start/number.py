@@ -61,9 +61,11 @@ FEWEST_ROWS_A_CLUSTER = 5
 STANDARD_ERROR = math.sqrt(2 / NEIGHBOURS)
 #: A prominence of less than this many standard errors is noise.
 NOISE = 2.5
-#: A prominence of this many standard errors is a valley that chance does not make, although it is
-#: the largest of many.
-VALLEY = 4.0
+#: A prominence of this many standard errors, times the logarithm of the number of rows, is a valley
+#: that chance does not make. The largest of many noisy prominences grows with the logarithm of
+#: their number. Of 100 to 5,000 rows of one Gaussian, uniform, Student-t or bent distribution, nine
+#: in ten stay at least a quarter of a standard error below.
+VALLEY = 0.5
 #: A nat that clusterings do not share counts as much as this many nats that they share.
 PENALTY = 3.0
 #: Without such a valley, one cluster is chosen if the starts agree less than this at the best K.
@@ -163,7 +165,8 @@ def number_of_clusters(
     score of K is the sum of the information that their clusters share, with a penalty for what
     they do not share, and of half the separation of K peaks of the density; see `Number`. K is
     that of the highest score. But it is 1 if the starts agree less than 0.8 at this K, and no
-    valley of the density is deeper than four standard errors.
+    valley of the density is deeper than half the logarithm of the number of rows, in standard
+    errors.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
@@ -216,7 +219,8 @@ def number_of_clusters(
         float(peaks[0]),
     )
     i = candidates.index(number.best_candidate)
-    is_one = number.valley <= VALLEY * STANDARD_ERROR and agreement[i] < LEAST_AGREEMENT_OF_SEVERAL
+    deep = VALLEY * math.log(len(sample.x)) * STANDARD_ERROR
+    is_one = number.valley <= deep and agreement[i] < LEAST_AGREEMENT_OF_SEVERAL
     if at_least > 1 or not is_one:
         allowed = [k for k in candidates if k >= at_least]
         best = max(allowed, key=lambda k: number.score[candidates.index(k)])

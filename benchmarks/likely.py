@@ -98,7 +98,7 @@ def upper_bounds(model: MixtureModel, intervals: Intervals, x: Tensor) -> Tensor
         low = layer.join(low[..., layer.given], least)
         high = layer.join(high[..., layer.given], most)
     log_prob = (log_det + largest_base(model.flows.base, low, high)).mT
-    return log_prob + model.standardizer.log_det + model.log_weights.double()
+    return log_prob + model.standardizer.log_det(x) + model.log_weights.double()
 
 
 def largest_base(base: Base, low: Tensor, high: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ hashes: .venv/bin/python
 	$(BIN)/python supply/lock.py constraints-lowest.txt supply/locked-lowest.txt
 
 licences: .venv/.test-installed .venv/.bench-installed .venv/.tables-installed
+	$(INSTALL) -e '.[dask,ray,spark]'
 	$(BIN)/python supply/licences.py
 
 bench: .venv/.bench-installed

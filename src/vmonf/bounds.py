@@ -22,8 +22,6 @@ MOST_PERIODIC = 3
 SMALL_MARGIN = 1e-6
 #: A column with a period is cut in the middle of the emptiest of so many parts of the circle.
 N_ARCS = 72
-
-
 #: How the parameters are written.
 _EXAMPLES = {"bounds": '{"share": (0, 1), "mass": (0, None)}', "periodic": '{"hour": 24}'}
 

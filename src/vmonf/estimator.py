@@ -358,8 +358,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Each is called with the current mixture, once after pretraining and before the first
             epoch, and then after each epoch. The mixture predicts, scores and samples;
             `n_epochs_` is 0 in the first call; `history_` holds the epochs so far. The mixture is
-            valid only during the call. The final model may come from an earlier epoch, and its
-            posterior may be refined.
+            valid only during the call, and scores in single precision. The final model may come
+            from an earlier epoch, and its posterior may be refined.
 
         Returns
         -------

@@ -46,8 +46,6 @@ OPTIONS = {
     "random_state": "--seed",
     "verbose": "--quiet",
 }
-
-
 #: What the values must be that an option gives to columns.
 _FORMS = {
     "--bounds": "must be a pair of numbers, the lower one first, for a column, such as share=0,1 "

@@ -40,7 +40,8 @@ REFUSED = {
     "NaN": (
         changed((3, 1), (5, 0), (7, 1)),
         "X contains NaN in row 3, column 1, one of 3 values that are NaN or infinity (column 1: 2, "
-        "column 0: 1): fill them, or leave out their rows or columns.",
+        "column 0: 1): fill them, or leave out their rows or columns; or fit with "
+        "missing='marginal'.",
     ),
     "infinity": (changed((0, 0), value=-np.inf), "X contains infinity in row 0, column 0, one of"),
     "NaN in a named column": (

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 DATES = "X holds dates or durations: convert them to numbers, such as days since the first."
 
 
-def checked_rows(estimator: Any, X: Any, *, reset: bool, at_least: int = 1) -> Array:
+def checked_rows(
+    estimator: Any, X: Any, *, reset: bool, at_least: int = 1, with_gaps: bool = False
+) -> Array:
     """The rows of a user as finite numbers: float64 of shape (n, D).
 
     Parameters
@@ -32,17 +34,19 @@ def checked_rows(estimator: Any, X: Any, *, reset: bool, at_least: int = 1) -> A
         Whether the estimator takes the features, or must have them.
     at_least : int
         Least number of rows.
+    with_gaps : bool
+        Whether values may be missing or masked, and are then NaN.
 
     Raises
     ------
     ValueError
-        If X has another shape; or if it holds values that are missing, masked, not finite, dates,
-        or no numbers. Where it can, the message names the first row, counted from 0, and the
-        column.
+        If X has another shape; or if it holds values that are not finite, dates, or no numbers, or,
+        unless `with_gaps`, missing or masked. Where it can, the message names the first row,
+        counted from 0, and the column.
     TypeError
         If X is a sparse matrix.
     """
-    X = plain_array(X, "X")
+    X = plain_array(X, "X", with_gaps=with_gaps)
     _refuse_columns(X)
     try:
         values: Array = validate_data(
@@ -57,12 +61,14 @@ def checked_rows(estimator: Any, X: Any, *, reset: bool, at_least: int = 1) -> A
         if any(word in str(error) for word in ("datetime", "Timestamp", "Timedelta", "Period")):
             raise ValueError(DATES) from error
         raise
-    refuse_non_finite(values, column_names(estimator))
+    refuse_non_finite(values, column_names(estimator), with_gaps=with_gaps)
     return values
 
 
-def plain_array(values: Any, name: str) -> Any:
+def plain_array(values: Any, name: str, *, with_gaps: bool = False) -> Any:
     """A tensor as an array of numpy, and anything else as it is.
+
+    With `with_gaps`, masked values are NaN.
 
     Raises
     ------
@@ -83,6 +89,8 @@ def plain_array(values: Any, name: str) -> Any:
             f"{name}.toarray(), if it fits in memory."
         )
     if isinstance(values, np.ma.MaskedArray):
+        if with_gaps:
+            return np.ma.filled(values.astype(np.float64), np.nan)
         places = np.argwhere(np.ma.getmaskarray(values))
         if len(places):
             first = ", ".join(map(str, places[0]))
@@ -94,8 +102,10 @@ def plain_array(values: Any, name: str) -> Any:
     return values
 
 
-def refuse_non_finite(values: Array, names: Sequence[str]) -> None:
+def refuse_non_finite(values: Array, names: Sequence[str], *, with_gaps: bool = False) -> None:
     """Raise ValueError, with the first place and the count of each column, unless all are finite.
+
+    With `with_gaps`, NaN is taken.
 
     Parameters
     ----------
@@ -103,7 +113,7 @@ def refuse_non_finite(values: Array, names: Sequence[str]) -> None:
     names : sequence of str
         Names of the columns for the message.
     """
-    is_gap = ~np.isfinite(values)
+    is_gap = np.isinf(values) if with_gaps else ~np.isfinite(values)
     if not is_gap.any():
         return
     row, column = map(int, np.argwhere(is_gap)[0])
@@ -114,7 +124,8 @@ def refuse_non_finite(values: Array, names: Sequence[str]) -> None:
     more = f" and {len(order) - 5} more columns" if len(order) > 5 else ""
     raise ValueError(
         f"X contains {fault} in row {row}, {names[column]}, one of {counts.sum()} values that are "
-        f"NaN or infinity ({shown}{more}): fill them, or leave out their rows or columns."
+        f"NaN or infinity ({shown}{more}): fill them, or leave out their rows or columns"
+        + ("." if fault == "infinity" else "; or fit with missing='marginal'.")
     )
 
 

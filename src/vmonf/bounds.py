@@ -73,6 +73,7 @@ def domain_of(
         Checked by `check_domains`.
     X : array of shape (n, D)
         Rows, of which those on a bound or nearest to it, and the gaps in a circle, are looked for.
+        Missing values are NaN.
     names : sequence of str, optional
         The names of the columns, if X had names.
 
@@ -101,7 +102,8 @@ def domain_of(
                 f"{is_outside.sum()} values beyond its bounds {low[column]:g} and "
                 f"{high[column]:g}: change the bounds, or leave out these rows."
             )
-        margin[column] = _margin(X[:, column], low[column], high[column])
+        known = X[~np.isnan(X[:, column]), column]
+        margin[column] = _margin(known, low[column], high[column])
     for given, length in periodic.items():
         column = _index("periodic", given, names, n_features)
         period[column] = length

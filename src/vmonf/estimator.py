@@ -154,6 +154,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Columns that are angles, by name or by number, with their period, such as ``{"hour": 24}``:
         at most three. The density is the same after a period, and smooth where it begins.
         Scoring takes three times as long for each of them.
+    missing : {"refuse", "marginal"}, default="refuse"
+        What is done with missing values, NaN. "refuse" raises an error that names the first. With
+        "marginal" the mixture is fitted to the known values of each row, and scores, predicts and
+        judges rows with gaps by the marginal distribution of their known values. It assumes that
+        values are missing at random, given the known ones. For at most 64 features, none of
+        them periodic. See docs/missing-values.md.
     device : str, default="auto"
         A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     precision : {"double", "single"}, default="double"
@@ -275,6 +281,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         checkpoint: str | os.PathLike[str] | None = None,
         bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
         periodic: Mapping[str | int, float] | None = None,
+        missing: Literal["refuse", "marginal"] = "refuse",
         device: str = "auto",
         precision: Literal["double", "single"] = "double",
         random_state: int | np.random.RandomState | None = None,
@@ -299,6 +306,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.checkpoint = checkpoint
         self.bounds = bounds
         self.periodic = periodic
+        self.missing = missing
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -340,7 +348,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame or torch.Tensor of shape (n, D), or a table that is read in parts
-            Finite numbers. A missing value is refused, with its place. A path, a pattern of paths,
+            Finite numbers. A missing value is refused, with its place, unless missing="marginal",
+            which leaves out rows without any value. A path, a pattern of paths,
             a polars LazyFrame or an Arrow dataset is read in parts: see `vmonf.data.open_source`
             and docs/big-tables.md. Its features are all columns but those of labels and weights.
             With at most 100,000 distinct rows it is fitted as a table in memory.
@@ -390,17 +399,25 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         drawn = random.randint(np.iinfo(np.int32).max, size=1 + int(self.n_init)).tolist()
         seeds = ranks.from_first(lambda: drawn)
         seen, table = None, None
+        with_gaps = self.missing == "marginal"
         if is_source(X):
             if clusters is not None:
                 raise ValueError("clusters cannot be given for an X that is read in parts.")
+            if with_gaps:
+                raise ValueError(
+                    "missing='marginal' takes no X that is read in parts: read the table, or a "
+                    "sample of it, into memory, for example by vmonf.data.read_table."
+                )
             table = ranks.together(lambda: _streamed(X, y, sample_weight))
             seen = _surveyed(table, seeds[0])
             X, sample_weight = _frame(seen.x, table.features), seen.weight
             y = None if y is None else _labels_of(seen)
         header = type(self)()  # takes the new column names, so that a failed fit changes nothing
-        values = checked_rows(header, X, reset=True, at_least=2)
+        values = checked_rows(header, X, reset=True, at_least=2, with_gaps=with_gaps)
         names = column_names(header)
         weight = _checked_weight(sample_weight, values)
+        if with_gaps:
+            weight = _without_empty_rows(values, weight, names)
         fixed = None if self.n_components == "auto" else int(self.n_components)
         classes, component = _components_of(y, weight, fixed)
         n_given = _number_of_given(clusters, len(values)) if fixed is None else 0
@@ -410,7 +427,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         _check_same_rows(rows)
         domain = domain_of(parameters, values, getattr(header, "feature_names_in_", None))
         if table is None or seen is None or seen.is_whole:
-            fitted = Table.of(rows, names, domain)
+            fitted = Table.of(rows, names, domain, with_gaps=with_gaps, seed=seeds[0])
         else:
             fitted = Table.of_stream(rows, names, table, seen, component, domain)
         number, sample = Number(len(classes)), None
@@ -726,10 +743,21 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Exact log density of each row, in nats: (n,).
 
         X may be a table that is read in parts (see `vmonf.data.open_source`), here and in every
-        method that scores rows. Results are in the order of its rows.
+        method that scores rows. Results are in the order of its rows. After a fit with
+        missing="marginal" it may have NaN: the density of a row is then that of its known values,
+        with the error that `score_samples_error` estimates.
         """
         check_is_fitted(self, "model_")
         return self._evaluate(self.model_.log_prob, X)
+
+    def score_samples_error(self, X: ArrayLike) -> Array:
+        """Standard error of the `score_samples` of each row, in nats: (n,).
+
+        It is 0 for rows without missing values, and about 0 if the Gaussian mixture was kept.
+        Otherwise the density of a row with gaps is estimated by importance sampling.
+        """
+        check_is_fitted(self, "model_")
+        return self._evaluate(self.model_.log_prob_error, X)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean exact log density of the rows, in nats per row; y is ignored.
@@ -829,13 +857,15 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 f"{source.name} has {len(features)} columns, and the model has "
                 f"{self.n_features_in_} features: select the columns in the model's order."
             )
-        return StreamedTable(source, features, label, weight)
+        with_gaps = self.model_.conditionals is not None
+        return StreamedTable(source, features, label, weight, with_gaps)
 
     def _evaluate(self, function: Callable[[torch.Tensor], torch.Tensor], X: ArrayLike) -> Array:
         make_forks_safe()
         if is_source(X):
             return np.concatenate([self._evaluate(function, part) for part in self._parts(X)])
-        rows = checked_rows(self, X, reset=False)
+        with_gaps = self.model_.conditionals is not None
+        rows = checked_rows(self, X, reset=False, with_gaps=with_gaps)
         x = torch.from_numpy(np.array(rows)).to(self.model_.log_weights.device)
         values: Array = in_parts(function, x, self.model_.rows_at_once).double().cpu().numpy()
         if np.isnan(values).any():
@@ -1072,6 +1102,24 @@ def _frame(x: Array, features: Sequence[str]) -> polars.DataFrame:
     import polars
 
     return polars.DataFrame(x, schema=list(features))
+
+
+def _without_empty_rows(values: Array, weight: Array, names: Sequence[str]) -> Array:
+    """The weights (n,), with 0 for the rows that have no value.
+
+    Raises
+    ------
+    ValueError
+        If a column has no value, or fewer than two rows have one.
+    """
+    is_known = ~np.isnan(values)
+    empty = np.flatnonzero(~is_known.any(axis=0))
+    if len(empty):
+        raise ValueError(f"Every value is missing in {names[empty[0]]}: leave out this column.")
+    weight = np.where(is_known.any(axis=1), weight, 0.0)
+    if (weight > 0).sum() < 2:
+        raise ValueError("Fewer than two rows with a positive weight have any value: add rows.")
+    return weight
 
 
 def _checked_weight(sample_weight: ArrayLike | None, values: Array) -> Array:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -42,9 +43,12 @@ from vmonf.start import (
     Sample,
     Shrinkage,
     agreeing_clusters,
+    conditionals_of,
+    first_filled,
     given_centres,
     largest_to_largest,
     number_of_clusters,
+    refitted,
 )
 from vmonf.stream import Stream, StreamedTable, Survey
 from vmonf.training import (
@@ -62,8 +66,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
     ArrayRows = Rows[NDArray[Any]]
 
+#: How many times the gaps of a row are filled for the training. A step uses a few of these.
+DRAWS_IN_TRAINING = 32
+#: The filled rows of a training have at most so many values, if that leaves enough of them.
+MOST_VALUES = 2**25
+FEWEST_DRAWS = 4
 #: A class with fewer labelled rows than this keeps them all for training.
 MANY_LABELS = 20
 #: Pretrained flows of one atom are trained further unless their held-out log-likelihood is lower
@@ -89,15 +99,26 @@ class Table:
         On the CPU.
     stream : Stream, optional
         The training rows, if they are not in memory, still with those that will be held out.
+    is_gap : bool array of shape (n, D), optional
+        Which values are missing, if rows may have gaps. In `rows` these are filled.
     """
 
     rows: ArrayRows
     names: list[str]
     standardizer: Standardizer
     stream: Stream | None = None
+    is_gap: Mask | None = None
 
     @classmethod
-    def of(cls, rows: ArrayRows, names: list[str], domain: Domain | None = None) -> Table:
+    def of(
+        cls,
+        rows: ArrayRows,
+        names: list[str],
+        domain: Domain | None = None,
+        *,
+        with_gaps: bool = False,
+        seed: int = 0,
+    ) -> Table:
         """A table in memory.
 
         Parameters
@@ -106,16 +127,31 @@ class Table:
         names : list of str
         domain : Domain, optional
             Bounds and periods of the columns.
+        with_gaps : bool
+            Whether rows may have missing values, as NaN, here and when they are scored.
+        seed : int
+            Draws the missing values.
 
         Raises
         ------
         ValueError
             If a column is constant, holds a fill value, or depends exactly on others.
         """
+        is_gap, random = np.isnan(rows.x), np.random.default_rng(seed)
+        if is_gap.any():  # columns are looked at as if their values were those that are known
+            rows = dataclasses.replace(rows, x=_drawn_from_columns(rows.x, random))
         refuse_fill_values(rows.x, names)
         shift, scale = shift_and_scale(rows.x, rows.weight, names)
+        table = cls(rows, names, _standardizer(rows, names, shift, scale, domain))
+        if is_gap.any():
+            z = ranks.from_first(lambda: first_filled(table.standardised, is_gap, random))
+            x = table.standardizer.inverse(torch.from_numpy(z)).numpy()
+            rows = dataclasses.replace(rows, x=np.where(is_gap, x, rows.x))
+            table = dataclasses.replace(table, rows=rows)
+        if with_gaps:
+            table = dataclasses.replace(table, is_gap=is_gap)
         refuse_dependent_columns((rows.x - shift) / scale, names)
-        return cls(rows, names, _standardizer(rows, names, shift, scale, domain))
+        return table
 
     @classmethod
     def of_stream(
@@ -199,6 +235,9 @@ class Prepared:
         Names and clusters of other starts, for restarts.
     stream : Stream, optional
         The training rows, if they are not in memory, without those that are held out.
+    is_gap : bool array of shape (n, D), optional
+        Which values are missing, if rows may have gaps. In both kinds of rows these are filled
+        once.
     """
 
     standardised: ArrayRows
@@ -209,14 +248,23 @@ class Prepared:
     start: Agreement
     others: tuple[tuple[str, IntArray], ...] = ()
     stream: Stream | None = None
+    is_gap: Mask | None = None
 
     @property
     def judged(self) -> IntArray:
         """Indices of the rows on which the flows and the Gaussian mixture are compared."""
         return self.held_out if len(self.held_out) else self.train
 
+    def known(self, index: IntArray) -> Tensor:
+        """Rows in the user's units, with NaN where a value is missing: (m,) to (m, D)."""
+        device = self.tensors.x.device
+        x = self.tensors.x[torch.from_numpy(index).to(device)]
+        if self.is_gap is None:
+            return x
+        return x.masked_fill(torch.from_numpy(self.is_gap[index]).to(device), math.nan)
+
     def density_of(self, mixture: GaussianStart, index: IntArray) -> Array:
-        """Log density of rows under a Gaussian mixture of standardised rows.
+        """Log density of the known values of rows under a Gaussian mixture of standardised rows.
 
         It is in nats, in the user's units.
 
@@ -228,13 +276,18 @@ class Prepared:
         """
         x = self.standardised.x[index]
         images = self.standardizer.images
-        if images is None:
+        known = self.known(index).cpu()
+        log_det = self.standardizer.log_slopes(known)
+        if self.is_gap is not None:
+            z = torch.from_numpy(np.where(self.is_gap[index], np.nan, x))
+            log_prob = conditionals_of(mixture).log_prob(z).numpy()
+            log_det = log_det.where(~known.isnan(), 0.0)
+        elif images is None:
             log_prob = mixture.log_prob(x)
         else:
             of_images = [mixture.log_prob(x + image) for image in images.numpy()]
             log_prob = np.logaddexp.reduce(of_images, axis=0)
-        in_units = self.tensors.x[torch.from_numpy(index).to(self.tensors.x.device)].cpu()
-        found: Array = log_prob + self.standardizer.log_det(in_units).numpy()
+        found: Array = log_prob + log_det.sum(dim=-1).numpy()
         return found
 
     def of_restart(self, restart: int) -> Prepared:
@@ -435,9 +488,16 @@ def fit_once(
     generator = torch.Generator().manual_seed(seed)
     starter = _starter(prepared, settings)
     training_rows = prepared.standardised.take(prepared.train)
-    clusters, mixture = ranks.from_first(
-        lambda: starter.fit(training_rows, np.random.default_rng(seed))
-    )
+
+    def started() -> tuple[GaussianStart, GaussianStart]:
+        random = np.random.default_rng(seed)
+        clusters, mixture = starter.fit(training_rows, random)
+        if prepared.is_gap is not None:
+            of_training = prepared.is_gap[prepared.train]
+            mixture = refitted(starter, training_rows, of_training, mixture, random)
+        return clusters, mixture
+
+    clusters, mixture = ranks.from_first(started)
     keep_freed_memory()
     # A step takes about one multiply-add for each parameter and each row of the batch.
     n_parameters = _n_parameters(mixture, settings)
@@ -531,6 +591,7 @@ def _with_tensors(
         held_out,
         Agreement("none"),
         stream=stream,
+        is_gap=table.is_gap,
     )
 
 
@@ -545,6 +606,15 @@ def _standardizer(
         shift = np.where(is_mapped, mapped_shift, shift)
         scale = np.where(is_mapped, mapped_scale, scale)
     return Standardizer(torch.from_numpy(shift), torch.from_numpy(scale), domain)
+
+
+def _drawn_from_columns(x: Array, random: np.random.Generator) -> Array:
+    """Rows (n, D) in which NaN is replaced by other values of the column, drawn at random."""
+    x = x.copy()
+    for column in x.T:
+        is_gap = np.isnan(column)
+        column[is_gap] = random.choice(column[~is_gap], int(is_gap.sum()))
+    return x
 
 
 def _split(
@@ -580,8 +650,12 @@ def _gaussian_model(
     generator: torch.Generator,
     *,
     informed: bool = True,
+    mixture: GaussianStart | None = None,
 ) -> MixtureModel:
-    """A model whose flows start as these Gaussians, or with random networks if not `informed`."""
+    """A model whose flows start as these Gaussians, or with random networks if not `informed`.
+
+    Gaps are drawn from the `mixture`, by default from the Gaussians of the start.
+    """
     model = build_model(
         settings.flow,
         settings.posterior,
@@ -591,6 +665,7 @@ def _gaussian_model(
         broad_weight=settings.broad_weight,
         standardizer=copy.deepcopy(prepared.standardizer),
         learn_weights=settings.weights is None,
+        conditionals=None if prepared.is_gap is None else conditionals_of(mixture or start),
         identity=informed,
         generator=generator,
     )
@@ -624,7 +699,9 @@ def _training(
     ample = starter.is_ample(len(prepared.train), settings.n_features)
     if not several or (settings.training.pretrain_epochs and settings.base == "auto"):
         first = clusters if several or ample else mixture
-        model = _gaussian_model(first, prepared, settings, generator, informed=informed)
+        model = _gaussian_model(
+            first, prepared, settings, generator, informed=informed, mixture=mixture
+        )
         loop = _loop(model, prepared, settings, settings.training, generator, watchers, informed)
         if not several:
             return loop
@@ -652,6 +729,9 @@ def _loop(
     device = settings.device
     rows = prepared.tensors.take(torch.from_numpy(prepared.train).to(device))
     held_out = prepared.tensors.take(torch.from_numpy(prepared.held_out).to(device))
+    if prepared.is_gap is not None and prepared.is_gap.any():
+        rows = _with_draws(rows, prepared.known(prepared.train), model, generator)
+        held_out = _with_draws(held_out, prepared.known(prepared.held_out), model, generator)
     first = rows
     if training.pretrain_epochs:  # clusters count as labels during pretraining
         component = rows.component.where(rows.labelled, rows.cluster)
@@ -673,6 +753,18 @@ def _loop(
     )
 
 
+def _with_draws(
+    rows: Rows[Tensor], known: Tensor, model: MixtureModel, generator: torch.Generator
+) -> Rows[Tensor]:
+    """Rows with their gaps, NaN in `known`, filled several times."""
+    if not rows.n_rows:
+        return rows
+    n_draws = min(DRAWS_IN_TRAINING, max(FEWEST_DRAWS, MOST_VALUES // known.numel()))
+    shape = (rows.n_rows, n_draws, known.shape[1] + 2)
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64).to(known.device)
+    return dataclasses.replace(rows, draws=model.draw(known, uniform))
+
+
 def _end_of_training(deadline: float) -> float:
     """When a training ends that begins now, so that the fit ends at its deadline."""
     now = time.monotonic()
@@ -692,7 +784,11 @@ def _finished(
     verdict, log_prob = _judge(model, mixture, result, prepared)
     if model is None or verdict.kept == "gaussian mixture":
         if len(prepared.held_out):  # no longer needed for judging, so fit to all rows
-            mixture = starter.refit(prepared.standardised, mixture)
+            everyone, is_gap = prepared.standardised, prepared.is_gap
+            mixture = starter.refit(everyone, mixture)
+            if is_gap is not None:
+                random = np.random.default_rng(generator.initial_seed())
+                mixture = refitted(starter, everyone, is_gap, mixture, random)
         model = _gaussian_model(mixture, prepared, settings, generator)
         warm_up_posterior(model, prepared.tensors, generator)
     if settings.training.refine_posterior:
@@ -722,8 +818,8 @@ def _judge(
     of_gaussians = prepared.density_of(mixture, judged)
     of_flows: Array | None = None
     if model is not None and result.history:
-        x = prepared.tensors.x[torch.from_numpy(judged).to(prepared.tensors.x.device)]
-        of_flows = in_parts(model.log_prob, x, model.rows_at_once).cpu().numpy()
+        known = prepared.known(judged)
+        of_flows = in_parts(model.log_prob, known, model.rows_at_once).cpu().numpy()
     several = mixture.n_atoms.max() > 1
     of_one_atom = model is not None and isinstance(model.flows.base, StandardNormal)
     verdict = judge(

@@ -20,7 +20,14 @@ from torch import Tensor
 from vmonf.bounds import MOST_PERIODIC
 from vmonf.flows import FAMILIES
 from vmonf.judge import Verdict
-from vmonf.model import POSTERIORS, Domain, MixtureModel, Standardizer, build_model
+from vmonf.model import (
+    POSTERIORS,
+    Conditionals,
+    Domain,
+    MixtureModel,
+    Standardizer,
+    build_model,
+)
 from vmonf.model.build import FULL_COVARIANCE_LIMIT
 from vmonf.plain import NonFinite, finite, numbers, plain
 from vmonf.settings import PRECISIONS, check_parameters, device_of, specifications
@@ -75,6 +82,7 @@ class _Parameters(_Strict):
     checkpoint: None
     bounds: list[_Bounds] | None
     periodic: list[_Period] | None
+    missing: str
     device: str
     precision: str
     random_state: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None
@@ -276,6 +284,7 @@ def from_document(
             broad_weight=document.broad_weight,
             standardizer=_empty_standardizer(document.n_features, tensors),
             learn_weights=parameters["weights"] == "learned",
+            conditionals=_empty_conditionals(document.n_features, tensors),
             generator=torch.Generator(),
         )
         model = model.to(getattr(torch, document.dtype))
@@ -479,7 +488,7 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
         If a value is not what it must be.
     """
     for name, value in tensors.items():
-        if name in ("standardizer.domain.low", "standardizer.domain.high"):
+        if name in ("standardizer.domain.low", "standardizer.domain.high", "conditionals.degrees"):
             _need(not bool(value.isnan().any()), f"{name} holds NaN")
         elif value.is_floating_point():
             _need(bool(torch.isfinite(value).all()), f"{name} holds NaN or infinite values")
@@ -498,6 +507,12 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
         _need(bool((domain["margin"] > 0).all()), "a margin of the bounds is not positive")
         _need(bool((domain["period"] >= 0).all()), "a period is negative")
         _need(int((domain["period"] > 0).sum()) <= MOST_PERIODIC, "too many features have a period")
+    for name in ("conditionals.weights", "conditionals.degrees"):
+        _need(name not in tensors or bool((tensors[name] > 0).all()), f"{name} is not positive")
+    covariances = tensors.get("conditionals.covariances")
+    if covariances is not None:
+        is_definite = not bool(torch.linalg.cholesky_ex(covariances).info.any())
+        _need(is_definite, "the covariances of the missing values are not positive definite")
     factor = tensors.get("flows.base.factor")
     if factor is not None:
         positive = bool((factor.diagonal(dim1=-2, dim2=-1) > 0).all())
@@ -538,6 +553,20 @@ def _empty_standardizer(n_features: int, tensors: Mapping[str, Tensor]) -> Stand
     period = tensors["standardizer.domain.period"]
     _need(period.shape == (n_features,), "the periods are not one for each feature")
     return Standardizer(zero, one, Domain(-one, one, one, period, zero, zero))
+
+
+def _empty_conditionals(n_features: int, tensors: Mapping[str, Tensor]) -> Conditionals | None:
+    """The distribution of missing values, with as many atoms as the tensors have, if they do."""
+    shape = _shape(tensors, "conditionals.weights")
+    if shape is None:
+        return None
+    _need(len(shape) == 1 and shape[0] > 0, "the distribution of missing values has no atoms")
+    squares = shape[0] * n_features**2
+    available = sum(value.numel() for value in tensors.values())
+    _need(squares <= available, "the distribution of missing values asks for more weights")
+    ones = torch.ones(shape[0])
+    means = torch.zeros(shape[0], n_features)
+    return Conditionals(ones, means, torch.zeros(*means.shape, n_features), ones)
 
 
 def _need(is_so: bool, otherwise: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,6 +19,40 @@ if TYPE_CHECKING:
 
 #: The four fields are all numpy arrays or all tensors.
 Values = TypeVar("Values", "NDArray[Any]", Tensor)
+
+#: Of the draws of the gaps of a row, so many are used in a step of the training.
+DRAWS_IN_STEP = 3
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Rows with gaps, each filled S times, in the user's units.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n, S, D)
+        A row without gaps is there S times.
+    log_prob : Tensor of shape (n, S)
+        Log density, in nats, of the filled values in the distribution from which they were drawn.
+    is_drawn : bool Tensor of shape (n,)
+        Whether the row has gaps.
+    """
+
+    x: Tensor
+    log_prob: Tensor
+    is_drawn: Tensor
+
+    def take(self, index: Any) -> Draws:
+        """The rows that are selected by indices or by a mask."""
+        return Draws(self.x[index], self.log_prob[index], self.is_drawn[index])
+
+    def some(self, n_draws: int, generator: torch.Generator) -> Draws:
+        """So many of the S draws of each row, which are consecutive ones from a random place."""
+        n_rows, n_all = self.log_prob.shape
+        first = torch.randint(n_all, (n_rows, 1), generator=generator)
+        place = ((first + torch.arange(min(n_draws, n_all))) % n_all).to(self.x.device)
+        row = torch.arange(n_rows, device=self.x.device)[:, None]
+        return Draws(self.x[row, place], self.log_prob[row, place], self.is_drawn)
 
 
 @dataclass(frozen=True)
@@ -37,6 +72,9 @@ class Rows(Generic[Values]):
     spacing : array or Tensor of shape (n,), optional
         The distance of each row to its near neighbours, standardised; see `vmonf.spacing`. It is
         None unless a term of the objective needs it.
+    draws : Draws, optional
+        If rows had gaps, these rows with their gaps filled several times, for tensors alone; `x`
+        has them filled once.
     """
 
     x: Values
@@ -44,6 +82,7 @@ class Rows(Generic[Values]):
     component: Values
     cluster: Values
     spacing: Values | None = None
+    draws: Draws | None = None
 
     @property
     def n_rows(self) -> int:
@@ -63,6 +102,7 @@ class Rows(Generic[Values]):
             self.component[index],
             self.cluster[index],
             None if self.spacing is None else self.spacing[index],
+            None if self.draws is None else self.draws.take(index),
         )
 
     def to_tensors(self: Rows[NDArray[Any]], device: torch.device) -> Rows[Tensor]:
@@ -97,8 +137,11 @@ class Rows(Generic[Values]):
         """
         order = torch.randperm(self.n_rows, generator=generator).to(self.x.device)
         own, n_parts = part
+        rows = self
+        if rows.draws is not None:
+            rows = dataclasses.replace(rows, draws=rows.draws.some(DRAWS_IN_STEP, generator))
         for index in order.tensor_split(self.n_batches(batch_size))[first:]:
-            yield self.take(index.tensor_split(n_parts)[own])
+            yield rows.take(index.tensor_split(n_parts)[own])
 
     def n_batches(self, batch_size: int) -> int:
         """Number of batches that `batches` yields."""
@@ -112,7 +155,7 @@ def unlabelled_rows(x: Tensor) -> Rows[Tensor]:
 
 
 def concatenated(first: Rows[Tensor], second: Rows[Tensor]) -> Rows[Tensor]:
-    """The rows of the first, then those of the second, without their spacing."""
+    """The rows of the first, then those of the second, without their spacing and draws."""
     return Rows(
         torch.cat([first.x, second.x]),
         torch.cat([first.weight, second.weight]),
@@ -134,6 +177,7 @@ def distinct_rows(
     Parameters
     ----------
     X : array of shape (n, D)
+        Where values are missing, NaN, which are equal to one another.
     weight : array of shape (n,)
         Rows of weight zero are left out.
     component, cluster : int array of shape (n,)
@@ -147,13 +191,15 @@ def distinct_rows(
     """
     kept = np.flatnonzero(weight > 0)
     x, weight, component = X[kept] + 0.0, weight[kept], component[kept]  # -0.0 becomes 0.0
+    x[np.isnan(x)] = np.nan  # of all its bit patterns, one
     key = row_keys(x, component)
     order = np.lexsort((key, places_on_a_line(x)))  # equal rows are in one place
     x, weight, component, key = x[order], weight[order], component[order], key[order]
     same = key[1:] == key[:-1]
     if same.any():
         pairs = np.flatnonzero(same)
-        same[pairs] = (x[pairs] == x[pairs + 1]).all(axis=1) & (
+        bits = x.view(np.uint64)
+        same[pairs] = (bits[pairs] == bits[pairs + 1]).all(axis=1) & (
             component[pairs] == component[pairs + 1]
         )
     starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
@@ -175,15 +221,16 @@ def places_on_a_line(x: Array) -> Array:
     Parameters
     ----------
     x : array of shape (n, D)
-        Finite values.
+        Finite values, or NaN, which counts as the smallest value of its column. Every column has
+        a finite value.
     """
     # Halves, since the difference of the largest floats is infinite.
-    low, high = x.min(axis=0) / 2, x.max(axis=0) / 2
+    low, high = np.nanmin(x, axis=0) / 2, np.nanmax(x, axis=0) / 2
     place = np.zeros(len(x))
     direction: Array = np.random.default_rng(0).standard_normal((x.shape[1],))
     for column in np.flatnonzero(low < high):
         scaled = (x[:, column] / 2 - low[column]) / (high[column] - low[column])
-        place += direction[column] * scaled
+        place += direction[column] * np.nan_to_num(scaled)
     return place
 
 
@@ -193,7 +240,7 @@ def row_keys(x: Array, component: IntArray | None = None) -> NDArray[np.uint64]:
     Parameters
     ----------
     x : array of shape (n, D)
-        Without negative zeros, whose bits differ from those of zero.
+        Without negative zeros, whose bits differ from those of zero, and with one kind of NaN.
     component : int array of shape (n,), optional
         Rows of different components have different keys.
     """

@@ -72,6 +72,11 @@ LARGEST_BROAD_WEIGHT = 0.01
 #: The type of the weights of a fitted model, by the name of its precision.
 PRECISIONS = {"double": torch.float64, "single": torch.float32}
 
+#: What is done with missing values.
+MISSING = ("refuse", "marginal")
+#: With more features, the distributions of missing values would take too long.
+MOST_FEATURES_WITH_GAPS = 64
+
 #: The parameters of `FlowMixture` that hold specifications.
 SPECIFICATIONS = ("flow", "posterior", "training")
 
@@ -206,7 +211,14 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     check_number("validation_fraction", parameters["validation_fraction"], at_least=0, below=1)
     check_flag("warm_start", parameters["warm_start"])
     check_choice("precision", parameters["precision"], PRECISIONS)
+    check_choice("missing", parameters["missing"], MISSING)
     check_domains(parameters)
+    if parameters["missing"] == "marginal" and parameters["periodic"]:
+        raise ParameterError(
+            "missing",
+            "='marginal' cannot be combined with periodic: replace such columns by their sine and "
+            "cosine.",
+        )
     checkpoint = parameters["checkpoint"]
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise ParameterError("checkpoint", f"={checkpoint!r} must be the path of a file, or None.")
@@ -249,6 +261,12 @@ def resolve(
         raise ParameterError(
             "n_components",
             f"={n_components} is more than the {n_rows} distinct rows: choose fewer components.",
+        )
+    if parameters["missing"] == "marginal" and n_features > MOST_FEATURES_WITH_GAPS:
+        raise ParameterError(
+            "missing",
+            f"='marginal' takes at most {MOST_FEATURES_WITH_GAPS} features, and there are "
+            f"{n_features}: leave out columns, or fill their missing values.",
         )
     flow, posterior, training = specifications(parameters).values()
     init = _init(parameters["init"], n_components, n_features)

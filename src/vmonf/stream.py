@@ -49,12 +49,15 @@ class StreamedTable:
         The columns that are fitted.
     label, weight : str or None
         The columns of labels and of weights.
+    with_gaps : bool
+        Whether features may be missing, and are then NaN.
     """
 
     source: Source
     features: Sequence[str]
     label: str | None = None
     weight: str | None = None
+    with_gaps: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -68,9 +71,11 @@ class StreamedTable:
         Raises
         ------
         TableError
-            If a value is missing or not finite, or a weight is negative.
+            If a value is not finite, or missing unless `with_gaps`, or a weight is negative.
         """
-        x = to_matrix(frame, self.features, first_row) + 0.0  # -0.0 becomes 0.0
+        x = (
+            to_matrix(frame, self.features, first_row, with_gaps=self.with_gaps) + 0.0
+        )  # -0.0 becomes 0.0
         if self.weight is None:
             return x, np.ones(len(x))
         weight = to_matrix(frame, [self.weight], first_row)[:, 0]

@@ -162,6 +162,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "checkpoint": tmp_path / "m.checkpoint",
         "bounds": "x=-100,",
         "periodic": "y=50",
+        "missing": "refuse",
     }
     changes = {
         "flow__n_layers": "3",
@@ -211,6 +212,7 @@ def test_every_option_reaches_its_parameter(vmonf, data, tmp_path):
         "checkpoint": None,  # not saved with the model
         "bounds": {"x": (-100, None)},
         "periodic": {"y": 50},
+        "missing": "refuse",  # with a period it can be nothing else
         "precision": "single",
         "device": "cpu",
         "random_state": 7,

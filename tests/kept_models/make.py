@@ -20,7 +20,11 @@ PARAMETERS = {
         "bounds": {0: (-30, None)},
         "periodic": {1: 50.0},
     },
-    "realnvp": {"flow": RealNVP(n_layers=4, hidden=(5,), mixing="lu"), "precision": "single"},
+    "realnvp": {
+        "flow": RealNVP(n_layers=4, hidden=(5,), mixing="lu"),
+        "precision": "single",
+        "missing": "marginal",
+    },
 }
 
 

@@ -249,17 +249,24 @@ def feature_columns_of(
 
 
 def feature_rows(
-    mixture: FlowMixture, frame: polars.DataFrame, columns: Sequence[str], first_row: int = 0
+    mixture: FlowMixture,
+    frame: polars.DataFrame,
+    columns: Sequence[str],
+    first_row: int = 0,
+    *,
+    with_gaps: bool = False,
 ) -> ArrayLike:
     """Return the features as an array-like of shape (n, D), with the model's names if any.
 
-    `first_row` is the number of rows of the table before this part of it, for messages.
+    `first_row` is the number of rows of the table before this part of it, for messages. With
+    `with_gaps` values may be missing, if the model was fitted so.
     """
     import polars
 
     from vmonf.data.tables import to_matrix
 
-    matrix = to_matrix(frame, columns, first_row)
+    with_gaps = with_gaps and mixture.missing == "marginal"
+    matrix = to_matrix(frame, columns, first_row, with_gaps=with_gaps)
     if not hasattr(mixture, "feature_names_in_"):
         return matrix
     return polars.DataFrame(matrix, schema=feature_names(mixture))

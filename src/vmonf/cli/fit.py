@@ -42,6 +42,7 @@ OPTIONS = {
     "checkpoint": "--checkpoint",
     "bounds": "--bounds",
     "periodic": "--periodic",
+    "missing": "--missing",
     "device": "--device",
     "random_state": "--seed",
     "verbose": "--quiet",
@@ -136,6 +137,14 @@ def fit(
             help="A column of angles and its period, repeated as needed: hour=24.",
         ),
     ] = None,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What is done with empty cells: refuse, or marginal, which fits the other cells "
+            "of their rows, and can then score and predict such rows.",
+        ),
+    ] = "refuse",
     restarts: Annotated[int, typer.Option(help="Number of restarts; the best is kept.")] = 1,
     max_epochs: Annotated[int, typer.Option(help="Maximum number of passes over the rows.")] = 300,
     max_seconds: Annotated[
@@ -198,6 +207,7 @@ def fit(
         "checkpoint": checkpoint,
         "bounds": _by_column(bounds, "--bounds", _pair),
         "periodic": _by_column(periodic, "--periodic", float),
+        "missing": missing,
         "device": device,
         "random_state": seed,
         "verbose": not (quiet or as_json),
@@ -228,7 +238,8 @@ def fit(
     n_labelled = 0
     if source.is_in_memory or source.n_rows <= SAMPLE_ROWS:
         frame = polars.concat(source.in_order(source.columns))
-        rows: Any = polars.DataFrame(to_matrix(frame, features), schema=features)
+        matrix = to_matrix(frame, features, with_gaps=missing == "marginal")
+        rows: Any = polars.DataFrame(matrix, schema=features)
         labels: Any = None
         sample_weight: Any = None if weight is None else to_matrix(frame, [weight])[:, 0]
         if label is not None:

@@ -78,7 +78,7 @@ def predict(
     def parts() -> Iterator[polars.DataFrame]:
         row = 0
         for frame in source.in_order(list(dict.fromkeys([*features, *kept]))):
-            rows = feature_rows(mixture, frame, features, row)
+            rows = feature_rows(mixture, frame, features, row, with_gaps=True)
             probability = mixture.predict_proba(rows, method)
             chosen = probability.argmax(axis=1)
             sizes[:] += np.bincount(chosen, minlength=len(sizes))

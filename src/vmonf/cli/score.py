@@ -72,7 +72,7 @@ def score(
     def parts() -> Iterator[polars.DataFrame]:
         row = 0
         for frame in source.in_order(list(dict.fromkeys([*features, *kept]))):
-            rows = feature_rows(mixture, frame, features, row)
+            rows = feature_rows(mixture, frame, features, row, with_gaps=True)
             new: dict[str, Any] = {"log_prob": mixture.score_samples(rows)}
             if components:
                 each = mixture.component_log_prob(rows)

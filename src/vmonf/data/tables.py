@@ -209,9 +209,13 @@ def select_columns(frame: polars.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def to_matrix(
-    frame: polars.DataFrame, columns: Sequence[str], first_row: int = 0
+    frame: polars.DataFrame,
+    columns: Sequence[str],
+    first_row: int = 0,
+    *,
+    with_gaps: bool = False,
 ) -> NDArray[np.float64]:
-    """Convert numeric columns to a matrix without missing values.
+    """Convert numeric columns to a matrix.
 
     Parameters
     ----------
@@ -220,23 +224,26 @@ def to_matrix(
         The names of the columns, as `feature_columns` returns them.
     first_row : int
         The number of rows of the table before this part of it, for messages.
+    with_gaps : bool
+        Whether cells may be empty or NaN, and are then NaN.
 
     Returns
     -------
     ndarray of shape (n, D), float64
-        Row-major, every value finite. True is 1 and False is 0.
+        Row-major, every value finite unless `with_gaps`. True is 1 and False is 0.
 
     Raises
     ------
     TableError
-        If a cell is empty, NaN or infinite, or `feature_columns` refuses the columns.
+        If a cell is infinite, or, unless `with_gaps`, empty or NaN; or `feature_columns` refuses
+        the columns.
     """
     import polars
 
     names = feature_columns(frame, columns, [])
     numbers = frame.select(names).cast(polars.Float64)
     matrix = numbers.to_numpy(order="c", writable=True)
-    is_gap = ~np.isfinite(matrix)
+    is_gap = np.isinf(matrix) if with_gaps else ~np.isfinite(matrix)
     if not is_gap.any():
         return matrix
     row, position = map(int, np.argwhere(is_gap)[0])
@@ -246,7 +253,8 @@ def to_matrix(
     raise TableError(
         f"The cell in column {names[position]!r}, row {first_row + row + 1} is {fault}, one of "
         f"{counts.sum()} that are empty or not finite ({counted(names, counts)}): fill such cells, "
-        "remove their rows, or exclude their columns."
+        "remove their rows, or exclude their columns"
+        + ("." if fault == "infinite" else "; or fit with --missing marginal.")
     )
 
 

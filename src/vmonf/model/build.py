@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from vmonf.flows import Family, build_flows
+from vmonf.model.conditionals import Conditionals
 from vmonf.model.mixture import MixtureModel
 from vmonf.model.posterior import PosteriorMLP
 from vmonf.model.standardizer import Standardizer
@@ -24,6 +25,7 @@ def build_model(
     broad_weight: float = 0.0,
     standardizer: Standardizer | None = None,
     learn_weights: bool = False,
+    conditionals: Conditionals | None = None,
     identity: bool = True,
     generator: torch.Generator | None = None,
 ) -> MixtureModel:
@@ -44,6 +46,8 @@ def build_model(
         None is that of shift 0 and scale 1.
     learn_weights : bool
         Whether the mixing weights are parameters.
+    conditionals : Conditionals, optional
+        The distribution from which gaps of rows are drawn.
     identity : bool
         Whether the layers start as the identity. Otherwise their networks are drawn at random.
     generator : torch.Generator, optional
@@ -67,4 +71,5 @@ def build_model(
         posterior.network(n_features + standardizer.n_periodic, n_components, generator),
         torch.full((n_components,), 1 / n_components),
         learn_weights=learn_weights,
+        conditionals=conditionals,
     )

@@ -95,13 +95,17 @@ class Domain(nn.Module):
 
     def log_det(self, x: Tensor) -> Tensor:
         """Log |det| of the derivative of `forward`: (..., D) to (...). Beyond a bound as on it."""
+        return self.log_slopes(x).sum(dim=-1)
+
+    def log_slopes(self, x: Tensor) -> Tensor:
+        """Log of the derivative of `forward` in each column: (..., D) to (..., D)."""
         above, below, both = self._kinds()
         x = x.clamp(self.low, self.high)
         log_slope = torch.where(above, -self._from_low(x).log(), 0.0)
         log_slope = torch.where(below, -self._from_high(x).log(), log_slope)
         quantile = torch.special.ndtri(self._share(x))
         of_both = 0.5 * (quantile.square() + math.log(2 * math.pi)) - self._width().log()
-        return torch.where(both, of_both, log_slope).sum(dim=-1)
+        return torch.where(both, of_both, log_slope)
 
     def inverse(self, value: Tensor) -> Tensor:
         """Undo `forward`; a column with a period is brought to [first, first + P)."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from vmonf.flows import ComponentFlows, GaussianMixtureBase, Transform
+from vmonf.model.conditionals import Conditionals
 from vmonf.model.sparse import SparseTerms, choose_pairs
 from vmonf.model.standardizer import Standardizer
+from vmonf.rows import Draws
 
+#: How many times the gaps of a row are filled when it is scored.
+N_DRAWS = 64
 #: Standardised features are clamped to this magnitude, since squares of larger values overflow.
 FARTHEST = 1e12
 #: Least average number of samples drawn at once for each component, if that many are
@@ -103,14 +108,18 @@ class MixtureModel(nn.Module):
         Mixing weights p(c). They must be positive, and are normalised here.
     learn_weights : bool
         Whether the weights are parameters. Otherwise they are constant.
+    conditionals : Conditionals, optional
+        The distribution from which gaps of rows are drawn. None does not take rows with gaps.
 
     Notes
     -----
     All methods take rows in the user's units, of shape (B, D), and are differentiable in rows
-    and parameters. Log densities are in nats and have the dtype of the rows. With float64 rows,
-    the log-determinant of the standardisation is therefore added in full precision. Beyond the
-    bounds of a feature they are -inf; there the terms of the objective, the responsibilities and
-    q are those on the bound.
+    and parameters. With `conditionals` a value may be NaN, that is, missing: all results of such a
+    row are then those of the marginal distribution of its other values, estimated by importance
+    sampling; see `terms_of_draws`. Log densities are in nats and have the dtype of the rows. With
+    float64 rows, the log-determinant of the standardisation is therefore added in full precision.
+    Beyond the bounds of a feature they are -inf; there the terms of the objective, the
+    responsibilities and q are those on the bound.
     """
 
     log_weight_logits: Tensor
@@ -124,9 +133,11 @@ class MixtureModel(nn.Module):
         weights: Tensor,
         *,
         learn_weights: bool = False,
+        conditionals: Conditionals | None = None,
     ) -> None:
         super().__init__()
         self.standardizer = standardizer
+        self.conditionals = conditionals
         self.flows = flows
         self.posterior_network = posterior_network
         if learn_weights:
@@ -209,6 +220,7 @@ class MixtureModel(nn.Module):
             cut_network(components),
             self.log_weights.detach()[components].exp(),
             learn_weights=isinstance(self.log_weight_logits, nn.Parameter),
+            conditionals=copy.deepcopy(self.conditionals),
         )
         model.temperature = self.temperature.clone()
         return model
@@ -222,11 +234,92 @@ class MixtureModel(nn.Module):
         temperature : float, optional
             Divides the posterior's softmax input. None uses the temperature of the model.
         """
+        if self._has_gaps(x):
+            at_once = max(1, self.rows_at_once // N_DRAWS)
+            parts = [self.terms_of_draws(self.draw(part), temperature) for part in x.split(at_once)]
+            return Terms(*map(torch.cat, zip(*parts, strict=True)))
         standardised = self._standardised(x)
         return Terms(
             self._log_joint(standardised, x),
             self._log_posterior(standardised, temperature, x.dtype),
         )
+
+    def draw(self, x: Tensor, uniform: Tensor | None = None) -> Draws:
+        """Rows with their gaps filled, from the distribution `conditionals`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, D)
+            Rows with NaN in the gaps.
+        uniform : Tensor of shape (S, D + 2) or (B, S, D + 2), optional
+            Numbers between 0 and 1; see `Conditionals.draw`. None is the same `N_DRAWS` points of
+            a Sobol sequence for every row, so that the results of a row do not depend on others.
+        """
+        if self.conditionals is None:
+            raise ValueError("The model was not fitted to rows with missing values.")
+        if uniform is None:
+            uniform = _sobol(x.shape[1] + 2).to(x.device)
+        is_gap = x.isnan()
+        z = self.standardizer(x)
+        drawn, log_prob = self.conditionals.draw(z.masked_fill(is_gap, math.nan), uniform)
+        filled = self.standardizer.inverse(drawn)
+        filled = torch.where(is_gap[:, None, :], filled, x[:, None, :].double())
+        log_slopes = self.standardizer.log_slopes(filled).where(is_gap[:, None, :], 0.0)
+        log_prob = log_prob + log_slopes.sum(dim=-1)
+        return Draws(filled.to(x.dtype), log_prob.to(x.dtype), is_gap.any(dim=-1))
+
+    def terms_of_draws(self, draws: Draws, temperature: float | None = None) -> Terms:
+        """Terms of the values that are known of each row, by importance sampling.
+
+        For a row with the draws x_1 to x_S of its gaps, whose log density given the known values is
+        log r(x_s), log p(known, c) is the log of the mean of p(x_s, c) / r(x_s), and q(c given
+        known) is the mean of q(c given x_s), weighted by p(x_s) / r(x_s). The mean is unbiased, so
+        that the expectation of its logarithm is a lower bound, the tighter the more draws there are
+        and the closer r is to the model. If r is the model, each draw alone gives log p(known).
+
+        Source: Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders" (2016), for the
+        bound, and Mattei & Frellsen, "MIWAE" (2019), for missing values.
+
+        Parameters
+        ----------
+        draws : Draws
+        temperature : float, optional
+            Divides the posterior's softmax input. None uses the temperature of the model.
+        """
+        drawn = draws.is_drawn
+        n_drawn, n_draws = int(drawn.sum()), draws.x.shape[1]
+        x = torch.cat([draws.x[~drawn, 0], draws.x[drawn].flatten(0, 1)])
+        terms = self.terms(x, temperature)
+        n_whole = len(drawn) - n_drawn
+        order = torch.cat([(~drawn).nonzero(), drawn.nonzero()])[:, 0].argsort()
+        of_draws = (values[n_whole:].view(n_drawn, n_draws, -1) for values in terms)
+        log_joint, log_posterior = of_draws
+        log_joint = log_joint - draws.log_prob[drawn][:, :, None]
+        log_share = log_joint.logsumexp(dim=-1, keepdim=True).log_softmax(dim=1)
+        return Terms(
+            torch.cat([terms.log_joint[:n_whole], log_joint.logsumexp(dim=1) - math.log(n_draws)])[
+                order
+            ],
+            torch.cat(
+                [terms.log_posterior[:n_whole], (log_share + log_posterior).logsumexp(dim=1)]
+            )[order],
+        )
+
+    def log_prob_error(self, x: Tensor) -> Tensor:
+        """Standard error of `log_prob`, in nats: (B, D) to (B,). It is 0 for rows without gaps.
+
+        That of the draws as if they were independent. Those of a Sobol sequence err less.
+        """
+        if not self._has_gaps(x):
+            return x.new_zeros(len(x))
+        errors = []
+        for part in x.split(max(1, self.rows_at_once // N_DRAWS)):
+            draws = self.draw(part)
+            log_prob = self.terms(draws.x.flatten(0, 1)).log_prob.view_as(draws.log_prob)
+            share = (log_prob - draws.log_prob).softmax(dim=1)
+            variance = (N_DRAWS * share - 1).square().sum(dim=1) / (N_DRAWS - 1)
+            errors.append((variance / N_DRAWS).sqrt().where(draws.is_drawn, 0.0))
+        return torch.cat(errors)
 
     def sparse_terms(
         self,
@@ -271,10 +364,14 @@ class MixtureModel(nn.Module):
 
     def component_log_prob(self, x: Tensor) -> Tensor:
         """Log p(x given c) for every component: (B, D) to (B, K)."""
+        if self._has_gaps(x):
+            return self.log_joint(x) - self.log_weights.to(x.dtype)
         return self._zero_outside(x, self._component_log_prob(self._standardised(x), x))
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Log p(x given c) + log p(c) for every component: (B, D) to (B, K)."""
+        if self._has_gaps(x):
+            return self._zero_outside(x, self.terms(x).log_joint)
         return self._zero_outside(x, self._log_joint(self._standardised(x), x))
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -283,6 +380,8 @@ class MixtureModel(nn.Module):
 
     def log_responsibilities(self, x: Tensor) -> Tensor:
         """Log p(c given x), exact, from the flows: (B, D) to (B, K)."""
+        if self._has_gaps(x):
+            return self.terms(x).log_responsibilities
         return self._log_joint(self._standardised(x), x).log_softmax(dim=-1)
 
     def log_posterior(self, x: Tensor, temperature: float | None = None) -> Tensor:
@@ -290,6 +389,8 @@ class MixtureModel(nn.Module):
 
         If the temperature is None, that of the model is used.
         """
+        if self._has_gaps(x):
+            return self.terms(x, temperature).log_posterior
         return self._log_posterior(self._standardised(x), temperature, x.dtype)
 
     def elbo(self, x: Tensor, temperature: float | None = None) -> Tensor:
@@ -329,6 +430,10 @@ class MixtureModel(nn.Module):
             parts.append(torch.empty_like(rows).index_copy(0, part.argsort(stable=True), rows))
         return self.standardizer.inverse(torch.cat(parts)), drawn
 
+    def _has_gaps(self, x: Tensor) -> bool:
+        """Whether values of these rows are missing, and the model knows how to draw them."""
+        return self.conditionals is not None and bool(x.isnan().any())
+
     def _standardised(self, x: Tensor) -> Tensor:
         standardised: Tensor = self.standardizer(x).clamp(-FARTHEST, FARTHEST)
         return standardised.to(self.flows.whitening.mean.dtype)
@@ -364,6 +469,13 @@ class MixtureModel(nn.Module):
         logits = _without_tiny_gradients(logits.to(dtype))
         divisor = self.temperature if temperature is None else temperature
         return (logits / divisor).log_softmax(dim=-1)
+
+
+@cache
+def _sobol(n_dimensions: int) -> Tensor:
+    """The first `N_DRAWS` points of a scrambled Sobol sequence: (N_DRAWS, n_dimensions)."""
+    sequence = torch.quasirandom.SobolEngine(n_dimensions, scramble=True, seed=0)
+    return sequence.draw(N_DRAWS, dtype=torch.float64)
 
 
 def _over_images(log_prob: Tensor) -> Tensor:

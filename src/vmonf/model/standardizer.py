@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmonf.model.domain import Domain
+from vmonf.model.in_double import InDouble
 
 
-class Standardizer(nn.Module):
+class Standardizer(InDouble):
     """x -> (x - shift) / scale for each feature, computed in double precision.
 
     Double precision is kept when the model is float32, in which a feature of mean 1e12 and
@@ -35,14 +34,6 @@ class Standardizer(nn.Module):
         self.register_buffer("scale", scale.double())
         self.domain = domain
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Move to the device of the model, but keep double precision when it becomes float32.
-        device = fn(torch.empty(0, device=self.shift.device)).device
-        for module in self.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, buffer.to(device))
-        return self
-
     @property
     def images(self) -> Tensor | None:
         """What is added to standardised rows to make their images: (I, D), or None without periods.
@@ -57,6 +48,13 @@ class Standardizer(nn.Module):
         """Log |det dz/dx| in nats: (..., D) to (...), or a scalar if it is that of every row."""
         log_det = -self.scale.log().sum()
         return log_det if self.domain is None else log_det + self.domain.log_det(x.double())
+
+    def log_slopes(self, x: Tensor) -> Tensor:
+        """Log |dz/dx| of each feature, whose sum is `log_det`, in nats: (..., D) to (..., D)."""
+        log_slopes = -self.scale.log().expand(x.shape)
+        return (
+            log_slopes if self.domain is None else log_slopes + self.domain.log_slopes(x.double())
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise rows in the user's units: (..., D) to (..., D), in double precision."""

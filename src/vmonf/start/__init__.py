@@ -13,6 +13,7 @@ import numpy as np
 from vmonf.rows import Rows
 from vmonf.start.agreement import agreeing_clusters
 from vmonf.start.centres import given_centres, kmeans, random_rows
+from vmonf.start.gaps import conditionals_of, first_filled, refitted
 from vmonf.start.gaussian_mixture import GaussianStart, Shrinkage
 from vmonf.start.graph import graph_clusters
 from vmonf.start.merged import gaussian_clusters, merged_clusters
@@ -43,11 +44,14 @@ __all__ = [
     "Shrinkage",
     "Start",
     "agreeing_clusters",
+    "conditionals_of",
+    "first_filled",
     "given_centres",
     "graph_clusters",
     "largest_to_largest",
     "named_after_labels",
     "number_of_clusters",
+    "refitted",
 ]
 
 

@@ -97,7 +97,7 @@ class GaussianStart:
         """Log p(z, c) in nats: (n, D) to (n, K)."""
         joint = self._by_component(self.atom_log_joint(Z))
         if self.broad_weight:
-            weights, means, covariances = self._whole_components()
+            weights, means, covariances = self.whole_components()
             n_features = means.shape[1]
             # Log densities of Gaussians, minus their values at the means, give the distances.
             of_gaussians = log_joint(Z, np.ones(len(means)), means, covariances)
@@ -119,8 +119,8 @@ class GaussianStart:
         summed: Array = np.logaddexp.reduceat(values, firsts, axis=0)
         return summed
 
-    def _whole_components(self) -> tuple[Array, Array, Array]:
-        """Weight, mean and covariance of each component: (K,), (K, D), and (K, D, D) or (K, D)."""
+    def whole_components(self) -> tuple[Array, Array, Array]:
+        """Weight, mean and covariance of each component: (K,), (K, D), (K, D, D) or (K, D)."""
         n_components = len(self.n_atoms)
         member = np.zeros((n_components, len(self.weights)))
         member[self.component, np.arange(len(self.weights))] = self.weights

@@ -105,17 +105,20 @@ class GaussianStarter:
             first = _in_atoms(rows, weight, n_atoms, random)
             return clusters, self._maximisation(n_atoms, shrinkage).run(rows, first)
 
-    def refit(self, rows: ArrayRows, mixture: GaussianStart) -> GaussianStart:
+    def refit(
+        self, rows: ArrayRows, mixture: GaussianStart, tolerance: float = EM_TOLERANCE
+    ) -> GaussianStart:
         """Continue expectation maximisation from a mixture, on other rows.
 
-        With more than `MAX_ROWS` rows a refit would gain little, and the mixture is returned.
+        It ends when an iteration gains less than `tolerance`, in nats per row. With more than
+        `MAX_ROWS` rows a refit would gain little, and the mixture is returned.
         """
         if rows.n_rows > MAX_ROWS:
             return mixture
         if not self.start.informed:
             return self._of_all(rows, np.random.default_rng(0))  # a fixed seed is reproducible
         with blas_threads_for(rows.x.shape[1]):
-            maximisation = self._maximisation(mixture.n_atoms, mixture.shrinkage)
+            maximisation = self._maximisation(mixture.n_atoms, mixture.shrinkage, tolerance)
             _, weight = expect(rows, mixture, maximisation.evidence)
             return maximisation.run(rows, weight)
 

@@ -559,7 +559,10 @@ def summarise(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Su
     clusters = torch.zeros_like(rows.cluster)
     for index in own.split(model.rows_at_once):
         part = rows.take(index)
-        terms = model.terms(part.x, temperature)
+        if part.draws is None:
+            terms = model.terms(part.x, temperature)
+        else:
+            terms = model.terms_of_draws(part.draws, temperature)
         columns = (terms.elbo[:, None], terms.log_prob[:, None], terms.log_posterior.exp())
         sums += part.weight @ torch.cat(columns, dim=1)
         clusters[index] = terms.log_posterior.argmax(dim=1)

@@ -121,7 +121,8 @@ class Objective:
     terms : tuple of Term
     components_per_row : int or None
         Each row is evaluated with at most this many of its likeliest components under q and with
-        one other; see `vmonf.model.sparse`. None evaluates each row with every component.
+        one other; see `vmonf.model.sparse`. None evaluates each row with every component, and so
+        do batches whose rows have gaps.
     """
 
     terms: tuple[Term, ...]
@@ -145,7 +146,9 @@ class Objective:
         """
         n_likely = self.components_per_row
         evaluated: Terms | SparseTerms
-        if n_likely is None or n_likely + 1 >= model.n_components:
+        if batch.draws is not None:
+            evaluated = model.terms_of_draws(batch.draws, temperature)
+        elif n_likely is None or n_likely + 1 >= model.n_components:
             evaluated = model.terms(batch.x, temperature)
         else:
             evaluated = model.sparse_terms(

@@ -10,7 +10,13 @@ from sklearn.metrics import adjusted_rand_score
 from vmonf import FlowMixture, PosteriorMLP, Training
 from vmonf.rows import Rows
 from vmonf.start import Agreement, agreement
-from vmonf.start.agreement import CANDIDATES, SPREAD, adjusted_rand_index, agreeing_clusters
+from vmonf.start.agreement import (
+    CANDIDATES,
+    MOST_CUT,
+    SPREAD,
+    adjusted_rand_index,
+    agreeing_clusters,
+)
 from vmonf.start.sample import sample_of
 from vmonf.start.starts import agreement_with_others
 
@@ -204,3 +210,10 @@ def test_restarts_begin_with_the_starts_that_agree_next(monkeypatch):
     assert set(names[:5]) == set(CANDIDATES)
     assert names[5] == names[0]
     assert mixture.start_.chosen == max(begun, key=lambda each: each[1])[0]
+
+
+def test_the_graph_is_not_cut_into_very_many_clusters():
+    X, y = make_blobs(1500, centers=MOST_CUT + 2, center_box=(-100, 100), random_state=0)
+    found = agreeing_clusters(rows_of(X), MOST_CUT + 2, 0)
+    assert "graph" not in found.agreement.names
+    assert adjusted_rand_score(y, found.cluster) > 0.8

@@ -7,6 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from vmonf.rows import Rows
 from vmonf.start import STARTS, sample
+from vmonf.start.merged import _merged
 from vmonf.start.sample import Sample, sample_of, without_empty
 from vmonf.start.tree import _gini
 
@@ -74,6 +75,26 @@ def test_repeated_rows_are_in_one_cluster(name):
 def test_moons_and_circles_are_found(name):
     assert found(name, *make_moons(400, noise=0.06, random_state=0), 2) > 0.97
     assert found(name, *make_circles(400, noise=0.05, factor=0.5, random_state=0), 2) > 0.97
+
+
+def test_merges_are_those_of_all_misclassifications_computed_again():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(300, 2))
+    distances = np.square(X[:, None] - X[:15]).sum(axis=-1)
+    probability = np.exp(-4 * distances).T
+    probability /= probability.sum(axis=0)
+    weight = random.random(300) + 0.5
+    found = _merged(probability.copy(), weight)
+    assert sorted(found) == list(range(1, 16))
+    while len(probability) > 1:
+        assigned = probability.argmax(axis=0)
+        assert (found[len(probability)] == assigned).all()
+        inside = np.eye(len(probability))[assigned]
+        wrong = (probability * weight) @ inside / (probability @ weight)[:, None]
+        np.fill_diagonal(wrong, 0)
+        i, j = sorted(np.unravel_index(wrong.argmax(), wrong.shape))
+        probability[i] += probability[j]
+        probability = np.delete(probability, j, axis=0)
 
 
 def test_merged_gaussians_follow_moons():

@@ -54,6 +54,8 @@ CANDIDATES: dict[str, ClusterSample] = {
     "peaks": peak_clusters,
     "tree": tree_clusters,
 }
+#: With more components, "graph" is left out: its time rises with their square, by the eigenvectors.
+MOST_CUT = 128
 #: Name of a further candidate, if all components have labels: the labels, spread along the graph.
 SPREAD = "labels"
 #: A candidate is left out if more labelled rows than in the best candidate are in a wrong cluster:
@@ -118,7 +120,7 @@ def agreeing_clusters(
     found = found_in_parts(sample, n_components, seed)
     clusters = {
         name: named_after_labels(cluster, known, n_components)
-        for name, cluster in zip(CANDIDATES, found[0].clusters, strict=True)
+        for name, cluster in zip(candidates_for(n_components), found[0].clusters, strict=True)
     }
     eligible = _agreeing_with_labels(list(clusters.values()), known)
     if n_labels.min() >= FEWEST_LABELS_TO_SPREAD and n_components > 1:
@@ -189,10 +191,20 @@ def found_in_parts(sample: Sample, n_components: int, seed: int) -> list[Found]:
     ]
 
 
+def candidates_for(n_components: int) -> dict[str, ClusterSample]:
+    """The clusterings that are compared with this number of components, by name."""
+    return {
+        name: method
+        for name, method in CANDIDATES.items()
+        if name != "graph" or n_components <= MOST_CUT
+    }
+
+
 def clusters_of_candidates(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
     """The clusters of each candidate: shape (n,)."""
     return [
-        clusters_of_sample(method, sample, n_components, seed) for method in CANDIDATES.values()
+        clusters_of_sample(method, sample, n_components, seed)
+        for method in candidates_for(n_components).values()
     ]
 
 

@@ -79,19 +79,37 @@ def _all_merges(sample: Sample, n_gaussians: int, seed: int) -> dict[int, IntArr
 
 
 def _merged(probability: Array, weight: Array) -> dict[int, IntArray]:
-    """Clusters from the probabilities (K', n) of K' Gaussians, by the number that remains."""
+    """Clusters from the probabilities (K', n) of K' Gaussians, by the number that remains.
+
+    A merge changes the misclassification of the two clusters alone, and that of the few rows that
+    go over to them from a third.
+    """
+    number = len(probability)
     assigned: IntArray = probability.argmax(axis=0)
-    clusters = {len(probability): assigned}
-    while len(probability) > 1:
-        inside = assigned == np.arange(len(probability))[:, None]
-        wrong = (probability * weight) @ inside.T.astype(np.float64)
-        wrong /= np.maximum((probability @ weight)[:, None], 1e-300)
+    inside = assigned == np.arange(number)[:, None]
+    total = probability @ weight
+    # The weight of rows that belong to one cluster, by their probability, and are in another.
+    wrong = (probability * weight) @ inside.T.astype(np.float64)
+    np.fill_diagonal(wrong, 0.0)
+    remains = np.ones(number, dtype=bool)
+    clusters = {number: assigned.copy()}
+    for left in range(number - 1, 0, -1):
+        share = wrong / np.maximum(total[:, None], 1e-300)
+        i, j = sorted(np.unravel_index(share.argmax(), share.shape))
+        remains[j] = False
+        for values in (probability, total, wrong, wrong.T):
+            values[i] += values[j]
+            values[j] = 0.0
+        own = (assigned == i) | (assigned == j)
+        highest = np.take_along_axis(probability, assigned[None], axis=0)[0]
+        moved = np.flatnonzero(~own & (probability[i] > highest))
+        of_moved = probability[:, moved] * weight[moved]
+        for k in np.unique(assigned[moved]):
+            wrong[:, k] -= of_moved[:, assigned[moved] == k].sum(axis=1)
+        wrong[:, i] += of_moved.sum(axis=1)
         np.fill_diagonal(wrong, 0.0)
-        i, j = np.unravel_index(wrong.argmax(), wrong.shape)
-        probability[min(i, j)] += probability[max(i, j)]
-        probability = np.delete(probability, max(i, j), axis=0)
-        assigned = probability.argmax(axis=0)
-        clusters[len(probability)] = assigned
+        assigned[own] = assigned[moved] = i
+        clusters[left] = (np.cumsum(remains) - 1)[assigned]
     return clusters
 
 

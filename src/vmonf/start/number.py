@@ -23,6 +23,7 @@ from vmonf.rows import Rows
 from vmonf.start.agreement import (
     CANDIDATES,
     between_parts,
+    candidates_for,
     clusters_of_candidates,
     found_in_parts,
     whole_and_parts,
@@ -246,7 +247,8 @@ def _cluster_all(sample: Sample, candidates: range, seed: int) -> None:
         for name in ("peaks", "tree"):
             clusters_of_sample(CANDIDATES[name], part, 2, seed)
         for k in candidates:
-            eigenvectors_for(part, k)
+            if "graph" in candidates_for(k):
+                eigenvectors_for(part, k)
     tasks = list(product(samples, candidates))
     parallel = Parallel()
     mixtures = parallel(delayed(_mixture)(part, k, seed) for part, k in tasks)
@@ -254,7 +256,7 @@ def _cluster_all(sample: Sample, candidates: range, seed: int) -> None:
         part.keep(mixture, mixture_of, k, seed)
     found = parallel(delayed(_clusters)(part, k, seed) for part, k in tasks)
     for (part, k), clusters in zip(tasks, found, strict=True):
-        for method, cluster in zip(CANDIDATES.values(), clusters, strict=True):
+        for method, cluster in zip(candidates_for(k).values(), clusters, strict=True):
             part.keep(cluster, filled_clusters, method, k, seed)
 
 
@@ -276,7 +278,7 @@ def _comparisons(sample: Sample, candidates: range, seed: int) -> tuple[Array, A
         found = found_in_parts(sample, k, seed)
         for measure, best in ((adjusted_rand_index, agreement), (_penalised_information, shared)):
             table = between_parts(found, measure, sample.weight)
-            best[i] = agreement_with_others(table, tuple(CANDIDATES)).max()
+            best[i] = agreement_with_others(table, tuple(candidates_for(k))).max()
     return agreement, shared
 
 

@@ -56,7 +56,7 @@ class Series(NamedTuple):
 SERIES = {
     "components": Series("K", "components", (2, 8, 32, 128, 512), (2, 4)),
     "components_auto": Series(
-        "K, with init='auto'", "components", (2, 8, 32, 128), others={"init": "auto"}
+        "K, with init='auto'", "components", (2, 8, 32, 128, 512), others={"init": "auto"}
     ),
     "rows": Series("N", "rows", (1_000, 10_000, 100_000, 1_000_000)),
     "rows_in_files": Series(

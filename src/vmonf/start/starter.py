@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +38,8 @@ AMPLE_ROWS = 50
 #: Share of the held-out rows, those of lowest density, that cross-validation leaves out. Otherwise
 #: a few outliers would determine the shrinkage and make it too strong for the other rows.
 TRIMMED_SHARE = 0.05
+#: The shares of the diagonal and of the sphere that cross-validation tries.
+SHARES = ((0.0, 0.0), (0.03, 0.0), (0.1, 0.0), (0.3, 0.0), (1.0, 0.0), (1.0, 1.0))
 #: In cross-validation, expectation maximisation ends at this gain of an iteration, in nats per row.
 TOLERANCE = 1e-3
 #: If components have several atoms, the first cluster of a row counts as this many nats of evidence
@@ -292,11 +293,9 @@ def _coordinate_search(score: Callable[[Shrinkage], float], n_features: int) -> 
     found = []
     for best in (Shrinkage(0.1, 0.1), Shrinkage(float(n_features), 0.1)):
         for _ in range(2):
-            for candidates in (
-                [Shrinkage(float(strength), best.diagonal_share) for strength in strengths],
-                [Shrinkage(best.strength, share) for share in (0.0, 0.03, 0.1, 0.3, 1.0)],
-            ):
-                best = max(candidates, key=score)
+            of_strengths = [replace(best, strength=float(each)) for each in strengths]
+            best = max(of_strengths, key=score)
+            best = max([Shrinkage(best.strength, *shares) for shares in SHARES], key=score)
         found.append(best)
     return max(found, key=score)
 
@@ -308,7 +307,7 @@ _ONE_CLUSTER = Start(lambda rows, n_components, seed: np.zeros(rows.n_rows, dtyp
 def _in_clusters(rows: ArrayRows, weight: Array) -> ArrayRows:
     """The rows with the clusters of their first weights (K, n); -1 where these are all zero."""
     inside = weight.any(axis=0)
-    return dataclasses.replace(rows, cluster=np.where(inside, weight.argmax(axis=0), -1))
+    return replace(rows, cluster=np.where(inside, weight.argmax(axis=0), -1))
 
 
 def _in_atoms(

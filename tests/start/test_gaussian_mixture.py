@@ -67,14 +67,27 @@ def test_spherical_share_one_is_scikit_learns_spherical_type(blobs, random):
     )
 
 
-def test_the_search_for_the_shrinkage_finds_an_optimum_away_from_where_it_begins():
-    best = Shrinkage(21.0, 1.0, 1.0)
-
+@pytest.mark.parametrize("strength", [0.001, 21.0])
+def test_the_search_for_the_shrinkage_finds_an_optimum_away_from_where_it_begins(strength):
     def score(shrinkage):
-        apart = abs(np.log(min(shrinkage.strength, 1e9) / best.strength))
+        apart = abs(np.log(min(shrinkage.strength, 1e9) / strength))
         return -apart - abs(shrinkage.diagonal_share + shrinkage.spherical_share - 2)
 
-    assert _coordinate_search(score, 7) == best
+    found = _coordinate_search(score, 7)
+    assert found.strength == pytest.approx(strength)
+    assert (found.diagonal_share, found.spherical_share) == (1, 1)
+
+
+def test_few_rows_near_a_plane_are_shrunk_along_it(random):
+    # Three rows for each component: cross-validation must find that all share one plane.
+    def rows(n):
+        Z = random.standard_normal((n, 2)) @ [[1, 0, 1, 2], [0, 1, 1, -1]]
+        return Z + 1e-4 * random.standard_normal((n, 4))
+
+    train, test = rows(15), rows(500)
+    _, mixture = GaussianStarter(5, KMEANS).fit(rows_of(train), random)
+    reference = GaussianMixture(5, covariance_type="tied", random_state=0).fit(train)
+    assert mixture.log_prob(test).mean() > reference.score(test)
 
 
 def test_a_spike_beside_wide_clusters_stays_a_spike(random):

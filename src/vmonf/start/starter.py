@@ -209,9 +209,10 @@ class GaussianStarter:
             candidates = [Shrinkage(float(n_features), *ROUND)]
         elif several:
             # The atoms of a cluster differ from those of another, and a strong shrinkage to a
-            # common covariance is of no use.
+            # common covariance is of no use, unless this is a sphere.
             strengths = (0.1, 1.0, float(n_features), 3.0 * n_features)
             candidates = [Shrinkage(strength, 0.1) for strength in strengths]
+            candidates += [Shrinkage(strength * n_features, 1.0, 1.0) for strength in (1.0, 10.0)]
         if candidates is not None and len(candidates) == 1 and not always:
             return candidates[0], np.empty(0), np.empty(0)
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
@@ -293,13 +294,13 @@ class GaussianStarter:
 def _coordinate_search(score: Callable[[Shrinkage], float], n_features: int) -> Shrinkage:
     """The best shrinkage found by search over strength and diagonal share in turn.
 
-    There are two rounds, from weak and from strong shrinkage, since there is often a local optimum
-    of each kind. If the weakest is the best, weaker ones are tried, as clusters that lie in
-    different planes need.
+    There are two rounds, from almost full covariances and from spheres, since there is often a
+    local optimum of each kind. If the weakest is the best, weaker ones are tried, as clusters that
+    lie in different planes need.
     """
     strengths = [WEAK, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
     found = []
-    for best in (Shrinkage(WEAK, 0.1), Shrinkage(float(n_features), 0.1)):
+    for best in (Shrinkage(WEAK, 0.1), Shrinkage(WEAK, 1.0, 1.0)):
         for _ in range(2):
             of_strengths = [replace(best, strength=float(each)) for each in strengths]
             best = max(of_strengths, key=score)

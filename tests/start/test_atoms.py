@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 
 from vmonf.rows import Rows
 from vmonf.start import STARTS, GaussianStart, GaussianStarter, Shrinkage
-from vmonf.start.atoms import number_of_atoms
+from vmonf.start.atoms import core_of, number_of_atoms
 from vmonf.start.gaussian_mixture import ExpectationMaximisation
 
 KMEANS = STARTS["kmeans"]
@@ -49,6 +49,32 @@ def test_many_features_or_few_rows_have_one_atom():
     Z = np.concatenate([random.normal(size=(100, 40)) + 9, random.normal(size=(100, 40))])
     assert number_of_atoms(rows_of(Z), random) == 1
     assert number_of_atoms(rows_of(Z[95:105, :5]), random) == 1
+
+
+@pytest.mark.parametrize("n_rows", [60, 3000])
+def test_a_spike_among_wide_rows_is_a_core(n_rows):
+    random = np.random.default_rng(0)
+    spike = np.arange(n_rows) < n_rows // 5
+    uniform = random.uniform(-1.7, 1.7, (n_rows, 6))
+    Z = np.where(spike[:, None], 0.3 + 1e-3 * random.normal(size=uniform.shape), uniform)
+    np.testing.assert_array_equal(core_of(Z, random), spike)
+
+
+def test_a_spike_is_an_atom_also_with_few_rows():
+    random = np.random.default_rng(0)
+    spike = 0.3 + 1e-3 * random.normal(size=(10, 6))
+    Z = np.concatenate([spike, random.uniform(-1.7, 1.7, (50, 6))])
+    assert number_of_atoms(rows_of(Z[10:]), random) == 1
+    assert number_of_atoms(rows_of(Z), random) == 2
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 8])
+def test_rows_without_a_spike_have_no_core(n_features):
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        assert core_of(random.normal(size=(200, n_features)), random) is None
+        assert core_of(random.uniform(size=(200, n_features)), random) is None
+    assert core_of(moons(300)[0], random) is None
 
 
 def test_moons_keep_their_shape_in_the_grouped_mixture():

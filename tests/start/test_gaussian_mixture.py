@@ -8,6 +8,7 @@ from sklearn.mixture import GaussianMixture
 
 from vmonf.rows import Rows
 from vmonf.start import STARTS, GaussianStarter, Shrinkage, given_centres, largest_to_largest
+from vmonf.start.starter import _coordinate_search
 
 KMEANS = STARTS["kmeans"]
 
@@ -54,6 +55,52 @@ def test_infinite_strength_ties_the_covariances(blobs, random):
         rows_of(Z), random
     )
     assert diagonal.covariances[0][0, 1] == 0
+
+
+def test_spherical_share_one_is_scikit_learns_spherical_type(blobs, random):
+    Z, _ = blobs
+    starter = GaussianStarter(1, KMEANS, shrinkage=Shrinkage(np.inf, 0.3, 1.0))
+    _, sphere = starter.fit(rows_of(Z * [1, 3]), random)
+    reference = GaussianMixture(1, covariance_type="spherical").fit(Z * [1, 3])
+    np.testing.assert_allclose(
+        sphere.covariances[0], reference.covariances_[0] * np.eye(2), rtol=1e-5, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("strength", [0.001, 21.0])
+def test_the_search_for_the_shrinkage_finds_an_optimum_away_from_where_it_begins(strength):
+    def score(shrinkage):
+        apart = abs(np.log(min(shrinkage.strength, 1e9) / strength))
+        return -apart - abs(shrinkage.diagonal_share + shrinkage.spherical_share - 2)
+
+    found = _coordinate_search(score, 7)
+    assert found.strength == pytest.approx(strength)
+    assert (found.diagonal_share, found.spherical_share) == (1, 1)
+
+
+def test_few_rows_near_a_plane_are_shrunk_along_it(random):
+    # Three rows for each component: cross-validation must find that all share one plane.
+    def rows(n):
+        Z = random.standard_normal((n, 2)) @ [[1, 0, 1, 2], [0, 1, 1, -1]]
+        return Z + 1e-4 * random.standard_normal((n, 4))
+
+    train, test = rows(15), rows(500)
+    _, mixture = GaussianStarter(5, KMEANS).fit(rows_of(train), random)
+    reference = GaussianMixture(5, covariance_type="tied", random_state=0).fit(train)
+    assert mixture.log_prob(test).mean() > reference.score(test)
+
+
+def test_a_spike_beside_wide_clusters_stays_a_spike(random):
+    n_features = 6
+    spike = 0.3 + 1e-3 * random.standard_normal((12, n_features))
+    Z = np.concatenate([random.uniform(-1.7, 1.7, (100, n_features)), spike])
+    cluster = np.repeat([0, 1], [100, 12])
+    shrinkage = Shrinkage(float(n_features), 0.1)
+    _, mixture = GaussianStarter(2, KMEANS, shrinkage=shrinkage).fit(
+        rows_of(Z, cluster=cluster), random
+    )
+    width = np.sqrt(np.trace(mixture.covariances[1]) / n_features)
+    assert 1e-3 < width < 3e-3
 
 
 def test_the_largest_cluster_goes_to_the_largest_weight():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.neighbors import NearestNeighbors
 
 from vmonf.judge import compare
 from vmonf.rows import Rows
@@ -37,6 +38,10 @@ MAX_ROWS = 2_000
 TOLERANCE = 1e-3
 #: More atoms are taken only for a gain of more than this many standard errors.
 STANDARD_ERRORS = 1.0
+#: A core is told by the distance of each row to this neighbour,
+NEIGHBOUR = 3
+#: of which no row has a value between that of the core's widest row and this many times as much.
+GAP = 3.0
 
 
 def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NUMBERS[-1]) -> int:
@@ -55,7 +60,9 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
     """
     n_rows, n_features = rows.x.shape
     fewest = ROWS_PER_PARAMETER * n_features * (n_features + 3) // 2
-    if n_features > MAX_FEATURES or n_rows < 2 * fewest:
+    # A core is so much narrower than the rest that few rows suffice to tell them apart.
+    has_core = n_features <= MAX_FEATURES and core_of(rows.x, random) is not None
+    if n_features > MAX_FEATURES or (n_rows < 2 * fewest and not has_core):
         return 1
     chosen = random.permutation(n_rows)[:MAX_ROWS]
     rows = rows.take(chosen)
@@ -66,7 +73,8 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
     best, since = 1, 0
     highest: Array | None = None
     for number in NUMBERS:
-        if number > most or (number > 1 and n_train < number * fewest):
+        enough = n_train >= number * fewest or (number == 2 and has_core)
+        if number > most or (number > 1 and not enough):
             break
         atom = clusters_within(rows, number, random)
         log_prob = np.empty(len(chosen))
@@ -91,10 +99,47 @@ def is_better(log_prob: Array, reference: Array, weight: Array) -> bool:
 
 
 def clusters_within(rows: ArrayRows, number: int, random: np.random.Generator) -> IntArray:
-    """First clusters of the rows of a component, by k-means: shape (n,)."""
+    """First clusters of the rows of a component: shape (n,).
+
+    If the rows have a core, it is the last cluster. The other clusters are found by k-means.
+    """
+    cluster = np.zeros(rows.n_rows, dtype=np.int64)
     if number == 1:
-        return np.zeros(rows.n_rows, dtype=np.int64)
-    seed = int(random.integers(np.iinfo(np.int32).max))
-    kmeans = KMeans(number, n_init=1, random_state=seed)
-    found: IntArray = kmeans.fit(rows.x, sample_weight=rows.weight).labels_.astype(np.int64)
-    return found
+        return cluster
+    core = core_of(rows.x, random)
+    others = np.arange(rows.n_rows)
+    if core is not None:
+        others = np.flatnonzero(~core)
+        cluster[core] = number - 1
+        number -= 1
+    if 1 < number <= len(others):
+        seed = int(random.integers(np.iinfo(np.int32).max))
+        kmeans = KMeans(number, n_init=1, random_state=seed)
+        cluster[others] = kmeans.fit(rows.x[others], sample_weight=rows.weight[others]).labels_
+    return cluster
+
+
+def core_of(x: Array, random: np.random.Generator) -> NDArray[np.bool_] | None:
+    """Mask of the rows that are much denser than the others: shape (n,); None if there are none.
+
+    K-means does not find a spike among rows that are far wider, since its rows are near to many
+    others. But the distances of its rows to their neighbours are less than those of all others,
+    with a gap between.
+
+    Parameters
+    ----------
+    x : array of shape (n, D)
+    random : numpy.random.Generator
+        With many rows, draws those among which the neighbours are found.
+    """
+    if len(x) < 2 * (NEIGHBOUR + 1):
+        return None
+    among = x if len(x) <= MAX_ROWS else x[random.permutation(len(x))[:MAX_ROWS]]
+    distances, _ = NearestNeighbors(n_neighbors=NEIGHBOUR + 1).fit(among).kneighbors(x)
+    logs = np.log(np.maximum(distances[:, -1], np.finfo(np.float64).tiny))
+    inner = np.sort(logs)[NEIGHBOUR : len(x) - NEIGHBOUR]
+    widest = int(np.diff(inner).argmax())
+    if inner[widest + 1] - inner[widest] < np.log(GAP):
+        return None
+    core: NDArray[np.bool_] = logs <= inner[widest]
+    return core

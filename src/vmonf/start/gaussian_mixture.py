@@ -30,6 +30,8 @@ VARIANCE_FLOOR = 1e-6
 #: Expectation maximisation ends when an iteration gains less than this, in nats per row.
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 500
+#: Lower bound of the size of a Gaussian before it is shrunk: equal rows have none.
+LEAST_SIZE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class Shrinkage:
     The covariance of component c is (S_c + strength * s_c * P) / (n_c + strength). S_c is the
     scatter of the component, n_c its number of rows, and s_c its size; see `sizes_of`. P is the
     covariance pooled over components, whose off-diagonal elements are multiplied by
-    1 - `diagonal_share`. With infinite strength the covariance is P. In scikit-learn's terms,
-    strength 0 is "full", infinite strength is "tied", and infinite strength with share 1 is a
-    tied "diag".
+    1 - `diagonal_share`, and which is then mixed with a multiple of the identity of the same
+    trace, of weight `spherical_share`. With infinite strength the covariance is P. In
+    scikit-learn's terms, strength 0 is "full", a large strength with spherical share 1 is about
+    "spherical", infinite strength is "tied", and infinite strength with diagonal share 1 is a tied
+    "diag".
 
     Source: Friedman, "Regularized Discriminant Analysis" (1989), section 3. The form with a
     strength in rows is the posterior mode under an inverse-Wishart prior.
@@ -50,12 +54,24 @@ class Shrinkage:
     ----------
     strength : float
         In rows, from 0 to infinity.
-    diagonal_share : float
+    diagonal_share, spherical_share : float
         From 0 to 1.
     """
 
     strength: float
     diagonal_share: float
+    spherical_share: float = 0.0
+
+    def target(self, pooled: Array) -> Array:
+        """P, from the pooled covariance (D, D), or (D,) of variances."""
+        if pooled.ndim == 1:
+            variances, sphere = pooled, np.full_like(pooled, pooled.mean())
+        else:
+            diagonal = np.diag(np.diag(pooled))
+            variances = (1 - self.diagonal_share) * pooled + self.diagonal_share * diagonal
+            sphere = np.trace(pooled) / len(pooled) * np.eye(len(pooled))
+        found: Array = (1 - self.spherical_share) * variances + self.spherical_share * sphere
+        return found
 
 
 @dataclass(frozen=True)
@@ -195,10 +211,7 @@ class ExpectationMaximisation:
         diagonal = rows.x.shape[1] > FULL_COVARIANCE_LIMIT
         moments = moments_of(rows.x, weight, diagonal=diagonal)
         counts, shrinkage = moments.counts, self.shrinkage
-        pooled = moments.scatters.sum(axis=0) / counts.sum()
-        if not diagonal:
-            share = shrinkage.diagonal_share
-            pooled = (1 - share) * pooled + share * np.diag(np.diag(pooled))
+        pooled = shrinkage.target(moments.scatters.sum(axis=0) / counts.sum())
         if math.isinf(shrinkage.strength):
             covariances = np.repeat(pooled[None], len(counts), axis=0)
         else:
@@ -230,8 +243,10 @@ def sizes_of(moments: Moments, pooled: Array) -> Array:
     """The variance of each Gaussian in units of the pooled one, averaged over directions: (A,).
 
     Covariances are shrunk to the pooled one times this size: a narrow cluster beside wide ones
-    stays narrow. It is an average over many values, so that it is known well from few rows. One
-    further row, of size one, counts as if it were there.
+    stays narrow. Its logarithm is shrunk to zero, as the posterior mean is under a normal prior of
+    variance one: the logarithm of an average over D (n_c - 1) values has a variance of about
+    2 / (D (n_c - 1)). An average of sizes, in place of logarithms, would make a spike of a
+    thousandth of the width of the others a hundred times as wide.
 
     Parameters
     ----------
@@ -244,7 +259,9 @@ def sizes_of(moments: Moments, pooled: Array) -> Array:
         precision = np.linalg.inv(pooled + VARIANCE_FLOOR * np.eye(len(pooled)))
         distances = np.einsum("kij,ji->k", moments.scatters, precision)
     n_features = len(pooled)
-    sizes: Array = (distances + n_features) / (n_features * (moments.counts + 1))
+    n_free = np.maximum(n_features * (moments.counts - 1), FEWEST_ROWS)
+    logs = np.log(np.maximum(distances / n_free, LEAST_SIZE))
+    sizes: Array = np.exp(logs * n_free / (n_free + 2))
     return sizes
 
 

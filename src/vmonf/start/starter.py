@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +38,14 @@ AMPLE_ROWS = 50
 #: Share of the held-out rows, those of lowest density, that cross-validation leaves out. Otherwise
 #: a few outliers would determine the shrinkage and make it too strong for the other rows.
 TRIMMED_SHARE = 0.05
+#: The weakest strength that the search begins with, and the weakest that it takes.
+WEAK, LEAST_STRENGTH = 0.1, 1e-4
+#: The shares of the diagonal and of the sphere that cross-validation tries.
+SHARES = ((0.0, 0.0), (0.03, 0.0), (0.1, 0.0), (0.3, 0.0), (1.0, 0.0), (1.0, 1.0))
+#: The shares with too few rows for cross-validation.
+ROUND = (1.0, 0.5)
+#: Fewer rows are too few for cross-validation.
+FEWEST_TO_VALIDATE = 5
 #: In cross-validation, expectation maximisation ends at this gain of an iteration, in nats per row.
 TOLERANCE = 1e-3
 #: If components have several atoms, the first cluster of a row counts as this many nats of evidence
@@ -200,13 +207,15 @@ class GaussianStarter:
             candidates = [self.shrinkage]
         elif n_rows >= AMPLE_ROWS * n_gaussians * n_features:
             candidates = [Shrinkage(strength=0.0, diagonal_share=0.0)]
-        elif n_rows < 4 * self.n_components:  # too few rows for cross-validation
-            candidates = [Shrinkage(strength=float(n_features), diagonal_share=0.5)]
+        elif n_rows < FEWEST_TO_VALIDATE or n_rows * 4 // 5 <= self.n_components:
+            # Of fewer rows than these, the folds tell nothing.
+            candidates = [Shrinkage(float(n_features), *ROUND)]
         elif several:
             # The atoms of a cluster differ from those of another, and a strong shrinkage to a
-            # common covariance is of no use.
+            # common covariance is of no use, unless this is a sphere.
             strengths = (0.1, 1.0, float(n_features), 3.0 * n_features)
             candidates = [Shrinkage(strength, 0.1) for strength in strengths]
+            candidates += [Shrinkage(strength * n_features, 1.0, 1.0) for strength in (1.0, 10.0)]
         if candidates is not None and len(candidates) == 1 and not always:
             return candidates[0], np.empty(0), np.empty(0)
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
@@ -288,20 +297,25 @@ class GaussianStarter:
 def _coordinate_search(score: Callable[[Shrinkage], float], n_features: int) -> Shrinkage:
     """The best shrinkage found by search over strength and diagonal share in turn.
 
-    There are two rounds, from weak and from strong shrinkage, since there is often a local optimum
-    of each kind.
+    There are two rounds, from almost full covariances and from spheres, since there is often a
+    local optimum of each kind. If the weakest is the best, weaker ones are tried, as clusters that
+    lie in different planes need.
     """
-    strengths = [0.1, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
+    strengths = [WEAK, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
     found = []
-    for best in (Shrinkage(0.1, 0.1), Shrinkage(float(n_features), 0.1)):
+    for best in (Shrinkage(WEAK, 0.1), Shrinkage(WEAK, 1.0, 1.0)):
         for _ in range(2):
-            for candidates in (
-                [Shrinkage(float(strength), best.diagonal_share) for strength in strengths],
-                [Shrinkage(best.strength, share) for share in (0.0, 0.03, 0.1, 0.3, 1.0)],
-            ):
-                best = max(candidates, key=score)
+            of_strengths = [replace(best, strength=float(each)) for each in strengths]
+            best = max(of_strengths, key=score)
+            best = max([Shrinkage(best.strength, *shares) for shares in SHARES], key=score)
         found.append(best)
-    return max(found, key=score)
+    best = max(found, key=score)
+    while LEAST_STRENGTH < best.strength <= WEAK:
+        weaker = replace(best, strength=best.strength / 10)
+        if score(weaker) <= score(best):
+            break
+        best = weaker
+    return best
 
 
 #: A start that puts all rows in one cluster.
@@ -311,7 +325,7 @@ _ONE_CLUSTER = Start(lambda rows, n_components, seed: np.zeros(rows.n_rows, dtyp
 def _in_clusters(rows: ArrayRows, weight: Array) -> ArrayRows:
     """The rows with the clusters of their first weights (K, n); -1 where these are all zero."""
     inside = weight.any(axis=0)
-    return dataclasses.replace(rows, cluster=np.where(inside, weight.argmax(axis=0), -1))
+    return replace(rows, cluster=np.where(inside, weight.argmax(axis=0), -1))
 
 
 def _in_atoms(

@@ -233,7 +233,7 @@ def test_a_model_that_could_not_be_read_is_not_written(whole, tmp_path):
 def test_what_json_lacks_comes_back(whole, tmp_path):
     mixture = FlowMixture.load(whole)
     mixture.history_["elbo"] = [-np.inf]
-    mixture.shrinkage_ = {"strength": np.inf, "diagonal_share": 0.5}
+    mixture.shrinkage_ = mixture.shrinkage_ | {"strength": np.inf}
     mixture.save(tmp_path / "model.vmonf")
     again = FlowMixture.load(tmp_path / "model.vmonf")
     assert again.history_["elbo"] == [-np.inf]

@@ -121,7 +121,7 @@ class _Shrinkage(_Strict):
 
     strength: _Number
     diagonal_share: float
-    spherical_share: float = 0.0
+    spherical_share: float
 
 
 class _Start(_Strict):

@@ -22,7 +22,7 @@ from vmonf.training.interrupt import is_second
 from vmonf.training.objective import Objective
 from vmonf.training.passes import Passes, TrainingRows
 from vmonf.training.schedules import Plateau, TemperatureSchedule
-from vmonf.training.specification import BATCH_SIZE, Training
+from vmonf.training.specification import BATCH_SIZE, PATIENCE, Training
 from vmonf.training.watcher import Watcher
 
 #: After a value that is not a number, a training returns to its best weights and continues at a
@@ -190,7 +190,7 @@ class TrainingLoop:
         self.deadline = deadline
         #: Share of the time that is left.
         self.time_left = 1.0
-        self.plateau = Plateau(training.learning_rate, max(1, (training.patience or 16) // 2))
+        self.plateau = Plateau(training.learning_rate, max(1, (training.patience or PATIENCE) // 2))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.learning_rate = training.learning_rate
         self.optimizer = self._new_optimizer(training.learning_rate)

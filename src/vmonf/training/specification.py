@@ -18,6 +18,8 @@ from vmonf.training.consistency import PERTURBATIONS, PerturbRows
 
 #: Default of `batch_size` with few rows.
 BATCH_SIZE = 256
+#: Default of `patience`. Without a patience, the learning rate still falls after half of it.
+PATIENCE = 16
 SCHEDULES = ("plateau", "cosine", "constant")
 
 
@@ -30,9 +32,9 @@ class Training(Specification):
     learning_rate : float
         Adam's initial learning rate. It is doubled if "auto" makes batches four times as large.
     learning_rate_schedule : {"plateau", "cosine", "constant"}
-        "plateau" multiplies the learning rate by 0.3 after each half of `patience` epochs without
-        a better held-out log-likelihood. "cosine" decreases it to zero along half a cosine over
-        `max_epochs`.
+        "plateau" multiplies the learning rate by 0.3 after each half of `patience` epochs, of 16 if
+        it is None, without a better held-out log-likelihood. "cosine" decreases it to zero along
+        half a cosine over `max_epochs`.
     weight_decay : float
         Decay of the weights of the networks, decoupled from the gradient as in AdamW. With 0 the
         optimiser is Adam.
@@ -88,7 +90,7 @@ class Training(Specification):
     averaging: float = 0.99
     batch_size: int | Literal["auto"] = "auto"
     epoch_rows: int | Literal["auto"] | None = "auto"
-    patience: int | None = 16
+    patience: int | None = PATIENCE
     pretrain_epochs: int | Literal["auto"] = "auto"
     components_per_row: int | Literal["auto"] | None = "auto"
     refine_posterior: bool = True

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from vmonf import FlowMixture, RealNVP
 from vmonf.cli import app
 from vmonf.parameters import ParameterError
+from vmonf.plots import plot
 
 SMALL = RealNVP(n_layers=2, hidden=(8,))
 
@@ -145,6 +146,15 @@ def test_rows_may_have_gaps_later_although_those_of_the_fit_had_none():
         usual.score_samples([[np.nan, 1.0, 2.0]])
 
 
+def test_figures_leave_out_rows_with_gaps(mixture):
+    X, _, y = table(seed=5, n_rows=60)
+    with pytest.warns(UserWarning, match=f"{np.isnan(X).any(axis=1).sum()} of 60 rows"):
+        plot(mixture, X, y, kind="pairs")
+    with pytest.raises(ValueError, match="Every row has missing values"):
+        plot(mixture, X[np.isnan(X).any(axis=1)])
+    assert mixture.__sklearn_tags__().input_tags.allow_nan
+
+
 def test_bounds_hold_for_what_is_filled():
     random = np.random.default_rng(0)
     X = np.column_stack([random.exponential(size=500), random.normal(size=500)])
@@ -225,8 +235,8 @@ def test_the_command_line_fits_scores_and_predicts_rows_with_empty_cells(tmp_pat
     assert run("predict", model, data, "-o", out).exit_code == 0
     assert len(polars.read_csv(out)) == 120
     plotted = run("plot", model, data, "-o", tmp_path / "p.png")
-    assert plotted.exit_code == 1
-    assert "is empty" in plotted.output
+    assert plotted.exit_code == 0
+    assert "rows have missing values and are not drawn" in plotted.output
 
 
 def test_the_code_of_the_page_runs():

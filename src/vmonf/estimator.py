@@ -328,6 +328,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         changed: Self = super().set_params(**with_nested(self.get_params(deep=False), params))
         return changed
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may give to the estimator: NaN with missing="marginal"."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "marginal"
+        return tags
+
     # ---------------------------------------------------------------- fitting
 
     @blas_threads_kept()

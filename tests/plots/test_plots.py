@@ -213,7 +213,7 @@ def test_rows_that_do_not_fit_the_mixture(plane):
     mixture, X, _ = plane
     with pytest.raises(ValueError, match=r"X has 1 features, but FlowMixture is expecting 2"):
         plots.plot(mixture, X[:, :1])
-    with pytest.raises(ValueError, match=r"Input X contains NaN"):
+    with pytest.raises(ValueError, match=r"X contains NaN in row 0"):
         plots.plot(mixture, np.full((3, 2), np.nan))
 
 

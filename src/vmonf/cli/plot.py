@@ -66,7 +66,7 @@ def plot(
     if frame is not None:
         beside = [] if label is None else [label]
         features = feature_columns_of(mixture, frame, columns, beside)
-        rows = feature_rows(mixture, frame, features)
+        rows = feature_rows(mixture, frame, features, with_gaps=True)
         labels = None if label is None else label_column(frame, label)[0]
     save_figure(draw(mixture, rows, labels, kind=kind, random_state=seed), output)
     if as_json:

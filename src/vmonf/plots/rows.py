@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from vmonf.arrays import checked_rows
 from vmonf.labels import encode_labels
 from vmonf.plots.style import UNLABELLED, Look, component_looks, cut_text, label_looks
 
@@ -70,6 +72,7 @@ class Subject:
     ----------
     mixture : FlowMixture
     X : array-like or DataFrame of shape (n, D), optional
+        Rows with missing values are left out, with a warning.
     labels : array-like of shape (n,), optional
     random_state : int, RandomState or None
 
@@ -85,7 +88,7 @@ class Subject:
     Raises
     ------
     ValueError
-        If X or labels do not fit the mixture or each other.
+        If X or labels do not fit the mixture or each other, or no row is whole.
     sklearn.exceptions.NotFittedError
         If the mixture is not fitted.
     """
@@ -102,7 +105,8 @@ class Subject:
         self.label_classes: NDArray[Any] | None = None
         self.label_codes: IntArray | None = None
         if X is not None:
-            self.X = validate_data(mixture, X, dtype=np.float64, reset=False)
+            with_gaps = mixture.model_.conditionals is not None
+            self.X = checked_rows(mixture, X, reset=False, with_gaps=with_gaps)
         if labels is not None:
             if self.X is None:
                 raise ValueError("labels need the rows they belong to: give X as well.")
@@ -114,12 +118,29 @@ class Subject:
                 )
             names, self.label_codes = encode_labels(values, len(values))
             self.label_classes = names[: int(self.label_codes.max()) + 1]
+        if self.X is not None:
+            whole = np.flatnonzero(~np.isnan(self.X).any(axis=1))
+            self.X = self._without_gaps(self.X, whole)
+            self.label_codes = None if self.label_codes is None else self.label_codes[whole]
         self.looks = component_looks(mixture.classes_)
         # Grids and samples have no column names, and the mixture would warn about that.
         self.mixture = copy.copy(mixture)
         names_in = self.mixture.__dict__.pop("feature_names_in_", None)
         self._feature_names = None if names_in is None else [str(name) for name in names_in]
         self._random = check_random_state(random_state)
+
+    @staticmethod
+    def _without_gaps(X: Array, whole: IntArray) -> Array:
+        """The rows that can be drawn, with a warning of how many cannot."""
+        n_left_out = len(X) - len(whole)
+        if not len(whole):
+            raise ValueError("Every row has missing values, and whole rows are drawn: leave out X.")
+        if n_left_out:
+            warnings.warn(
+                f"{n_left_out} of {len(X)} rows have missing values and are not drawn.",
+                stacklevel=4,
+            )
+        return X[whole]
 
     @property
     def n_features(self) -> int:

@@ -445,8 +445,8 @@ def level_lines(
         "",
         "Processor seconds until within .05 / within .02 nats of the best, and the cluster "
         "accuracy at the last of these. Where .02 is not reached: the nats of the best reading "
-        'below the best of all, after ">" the seconds of a fit that was stopped, or after "in" those of a fit that '
-        "ended.",
+        'below the best of all, after ">" the seconds of a fit that was stopped, or after "in" '
+        "those of a fit that ended.",
         "",
         f"| table | K | best, nats | of | below the truth | {' | '.join(columns)} |",
         "|---|---:|---:|---|---:|" + "---:|" * len(columns),

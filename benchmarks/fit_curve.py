@@ -4,7 +4,8 @@
 if there are classes, labels.npy, and with a point: the contestant, and what it needs. The script
 prints a line of JSON for each reading: seconds, mean log-likelihood of the test rows in nats, and
 cluster accuracy. The clock excludes imports and the time of the readings. The process ends with
-the fit, when a reading reaches the level `until`, or after `cap` seconds.
+the fit, when a reading reaches the level `until`, after `cap` seconds, or on SIGTERM, which ends a
+long fit by hand without losing its readings.
 
 Seconds are processor time. With one thread that is the time on a machine that does nothing else,
 and does not grow when other programs run.
@@ -70,7 +71,8 @@ class Readings:
 
     def begin(self) -> None:
         """Start the clock."""
-        signal.signal(signal.SIGPROF, lambda *_: self._stopped())
+        for name in (signal.SIGPROF, signal.SIGTERM):
+            signal.signal(name, lambda *_: self._stopped())
         self._resume()
 
     def take(

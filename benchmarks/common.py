@@ -258,7 +258,8 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     # A run that writes its results after each part would otherwise make itself dirty.
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", f":!{RESULTS}")
+    # Not ":!", after which git takes the slash of an absolute path for another sign.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", f":(exclude){RESULTS}")
     return git("describe", "--always") + ("-dirty" if changed else "")
 
 

@@ -78,7 +78,7 @@ WITH_DECAY = ("pinwheel", "digits")
 #: Tables of up to so many rows are fitted to the end by the old version as well.
 SMALL = 5_000
 #: Of the curve of a contestant, readings are kept that are better by this much, in nats.
-STEP = 0.005
+STEP = 0.001
 N_TEST, QUICK_TEST = 5_000, 500
 #: Ten tables of up to `SMALL` rows, and a large one.
 TABLES_BY_DEFAULT = (

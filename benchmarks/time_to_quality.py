@@ -272,12 +272,13 @@ class Contestant:
             said = done.stderr.strip().splitlines() or ["nothing was said"]
             return {"failure": f"{said[-1]} (exit code {done.returncode})"}
         readings = [json.loads(line) for line in done.stdout.splitlines()]
-        is_stopped = "stopped" in readings[-1]
-        seconds = readings.pop()["stopped"] if is_stopped else readings[-1]["seconds"]
+        is_over = "stopped" in readings[-1]
+        seconds = readings.pop()["stopped"] if is_over else readings[-1]["seconds"]
         finite = [each for each in readings if math.isfinite(each["log_likelihood"])]
+        is_at_level = self.until is not None and best_of([{"curve": finite}]) >= self.until
         return {
             "seconds": seconds,
-            "is_stopped": is_stopped,
+            "is_stopped": is_over or is_at_level,
             "last": finite[-1] if finite else None,
             "curve": improving(finite),
         }
@@ -498,7 +499,7 @@ def whole_lines(
         best = best_of(fits.values())
         cells = []
         for name in names:
-            fit = fits.get(name)
+            fit = fits.get(name) if name == OURS or table["rows"] <= SMALL else None
             if not is_whole(fit):
                 cells += [f"> {fit['seconds']:.1f}" if fit and "seconds" in fit else "", "", ""]
                 continue
@@ -588,7 +589,7 @@ def values_of(fit: Mapping[str, Any]) -> list[float]:
 
 
 def is_whole(fit: Mapping[str, Any] | None) -> bool:
-    """Return whether a fit ended by itself."""
+    """Return whether a fit ended by itself, neither at its cap nor at a level."""
     return fit is not None and not fit.get("is_stopped", True)
 
 

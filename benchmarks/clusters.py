@@ -41,7 +41,6 @@ from sklearn.preprocessing import StandardScaler
 
 from vmonf import FlowMixture
 from vmonf.columns import shift_and_scale
-from vmonf.experiments.tables import write_between_marks
 from vmonf.rows import Rows
 from vmonf.start import STARTS, Start
 from vmonf.training import Training
@@ -477,14 +476,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(__doc__, "clusters", add=add_options)
-    if not arguments.write_page:
-        measure(arguments)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "clusters", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "clusters", measure, page, add=add_options)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 import vmonf
+from vmonf.experiments.tables import write_between_marks
 from vmonf.files import written_whole
 from vmonf.machine import processor
 
@@ -39,8 +40,11 @@ def parse_arguments(
     name: str,
     *,
     add: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+    **defaults: object,
 ) -> argparse.Namespace:
     """Parse the common options and those that `add` adds, and set the number of threads.
+
+    `defaults` are other defaults of the common options.
 
     Unless only the page is written, the process is restricted to as many cores as threads, because
     some libraries choose their number of threads from the number of cores.
@@ -56,6 +60,7 @@ def parse_arguments(
     parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     add(parser)
+    parser.set_defaults(**defaults)
     arguments = parser.parse_args()
     if arguments.write_page:
         return arguments
@@ -64,6 +69,61 @@ def parse_arguments(
         cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
         os.sched_setaffinity(0, cores)
     return arguments
+
+
+def run(
+    description: str | None,
+    name: str,
+    measure: Callable[[argparse.Namespace], object],
+    page: Callable[[dict[str, Any]], Sequence[str]],
+    *,
+    point: Callable[..., object] | None = None,
+    add: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+    **defaults: object,
+) -> None:
+    """Measure, and print the tables; or, with --write-page, only write them to the page.
+
+    Parameters
+    ----------
+    description, name, add, defaults
+        See `parse_arguments`. `name` is that of the results file and of the marks on the page.
+    measure : callable
+        Measures, and writes the results file; see `each`.
+    page : callable
+        Returns the lines between the page's marks from the document of the results file.
+    point : callable, optional
+        What a process that `in_fresh_process` started calls instead, with the point as keywords.
+        The result is printed, unless it is None.
+    """
+    arguments = parse_arguments(description, name, add=add, **defaults)
+    if arguments.point:
+        assert point is not None
+        found = point(**arguments.point)
+        if found is not None:
+            print(json.dumps(found))
+        return
+    if not arguments.write_page:
+        measure(arguments)
+    lines = page(json.loads(arguments.out.read_text()))
+    if arguments.write_page:
+        write_between_marks(arguments.page, name, lines)
+    else:
+        print("\n".join(lines))
+
+
+def each(
+    part: str, results: Callable[[argparse.Namespace], Iterable[Mapping[str, Any]]]
+) -> Callable[[argparse.Namespace], None]:
+    """Return a function that prints each result, and writes the results file after each of them."""
+
+    def measure(arguments: argparse.Namespace) -> None:
+        found: list[Mapping[str, Any]] = []
+        for result in results(arguments):
+            found.append(result)
+            print(json.dumps(result), flush=True)
+            write_results(arguments, **{part: found})
+
+    return measure
 
 
 def seconds_of(call: Callable[[], object], n_calls: int = 1) -> float:
@@ -198,7 +258,8 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     # A run that writes its results after each part would otherwise make itself dirty.
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", f":!{RESULTS}")
+    # Not ":!", after which git takes the slash of an absolute path for another sign.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", f":(exclude){RESULTS}")
     return git("describe", "--always") + ("-dirty" if changed else "")
 
 

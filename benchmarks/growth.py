@@ -21,12 +21,11 @@ model from its file.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -36,7 +35,6 @@ import numpy as np
 import polars
 
 from vmonf import FlowMixture
-from vmonf.experiments.tables import write_between_marks
 from vmonf.training import Objective, Training, TrainingLoop
 
 BASE = {"components": 8, "rows": 10_000, "features": 8, "init": "kmeans", "from_files": False}
@@ -159,7 +157,7 @@ def measure(
     }
 
 
-def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure all points, each in its own process, and the base point only once."""
     base = QUICK_BASE if arguments.quick else BASE
     runs: list[dict[str, Any]] = []
@@ -171,11 +169,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             known = [run for run in runs if point.items() <= run.items()]
             answer = known[0] if known else measured(arguments, point)
             runs.append(answer | point | {"varied": varied, "size": size})
-            shown = "  ".join(
-                f"{head} {style.format(answer[name])}" for name, (head, style) in COLUMNS.items()
-            )
-            print(f"{series.title} = {size:<9,} {shown}", flush=True)
-    return runs
+            yield runs[-1]
 
 
 def measured(arguments: argparse.Namespace, point: Mapping[str, Any]) -> dict[str, float]:
@@ -223,24 +217,15 @@ def page(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option of this script."""
+    most = max(SERIES["rows_in_files"].values)
+    parser.add_argument("--rows", type=int, default=most, help="leave out larger tables")
+
+
 def main() -> None:
-    """Run, print, and write the results file."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        most = max(SERIES["rows_in_files"].values)
-        parser.add_argument("--rows", type=int, default=most, help="leave out larger tables")
-
-    arguments = common.parse_arguments(__doc__, "growth", add=add)
-    if arguments.point:
-        print(json.dumps(measure(**arguments.point)))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, runs=run(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "growth", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each part."""
+    common.run(__doc__, "growth", common.each("runs", points), page, point=measure, add=add_options)
 
 
 if __name__ == "__main__":

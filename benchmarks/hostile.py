@@ -15,11 +15,10 @@ A table that is refused with a sentence, such as one with a constant column, is 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import common
@@ -27,7 +26,6 @@ import numpy as np
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
-from vmonf.experiments.tables import write_between_marks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,6 +203,18 @@ def measure(seed: int, most_rows: int, **parameters: Any) -> dict[str, object]:
     return found
 
 
+def tables(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Fit both to all tables."""
+    n_tables, most_rows, parameters = arguments.tables, arguments.most_rows, {}
+    if arguments.quick:
+        n_tables, most_rows, parameters = 6, 200, {"max_epochs": 2}
+    for seed in range(n_tables):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = measure(seed, most_rows, **parameters)
+        yield found
+
+
 # ------------------------------------------------------------------ page
 
 
@@ -213,8 +223,7 @@ def page(results: dict[str, Any]) -> list[str]:
     tables = results["tables"]
     compared = [each for each in tables if "reference" in each]
     lines = [
-        f"From `results/hostile.json`: `{results['command']}` at commit {results['commit']}, "
-        f"{results['date']}, {results['machine']}.",
+        common.source(results, "hostile"),
         "",
         "Nats per fresh row above the Gaussian mixture with the same K, of the type that is best "
         "on a fifth of the training rows. A table with two faults counts with both.",
@@ -247,24 +256,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Run, print, and write the results file after each table."""
-    arguments = common.parse_arguments(__doc__, "hostile", add=add_options)
-    if not arguments.write_page:
-        n_tables, most_rows, parameters = arguments.tables, arguments.most_rows, {}
-        if arguments.quick:
-            n_tables, most_rows, parameters = 6, 200, {"max_epochs": 2}
-        tables = []
-        for seed in range(n_tables):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                tables.append(measure(seed, most_rows, **parameters))
-            print(tables[-1], flush=True)
-            common.write_results(arguments, tables=tables)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "hostile", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each part."""
+    common.run(__doc__, "hostile", common.each("tables", tables), page, add=add_options)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ log-determinant.
 
 from __future__ import annotations
 
-import json
+import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
 from typing import Any
@@ -31,7 +31,6 @@ import torch
 from torch import Tensor
 
 from vmonf import FlowMixture
-from vmonf.experiments.tables import write_between_marks
 from vmonf.flows.base import DEGREES, Base, GaussianMixtureBase, student_t_constant
 from vmonf.flows.bijections import LOG_SCALE_LIMIT
 from vmonf.flows.coupling import Coupling
@@ -211,6 +210,12 @@ def measure(components: int, features: int, quick: bool) -> dict[str, Any]:
     }
 
 
+def sizes(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure mixtures of all sizes."""
+    for components, features in QUICK_SIZES if arguments.quick else SIZES:
+        yield measure(components, features, arguments.quick)
+
+
 def pairs_of(model: MixtureModel, row: Tensor, component: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function of all rows that evaluates these pairs of a row and a component."""
     return lambda x: model.flows.log_prob_of_pairs(model._standardised(x), row, component)
@@ -249,19 +254,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "likely", add=lambda parser: parser.set_defaults(threads=1)
-    )
-    if not arguments.write_page:
-        sizes = QUICK_SIZES if arguments.quick else SIZES
-        found = [measure(components, features, arguments.quick) for components, features in sizes]
-        common.write_results(arguments, sizes=found)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "likely", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each part."""
+    common.run(__doc__, "likely", common.each("sizes", sizes), page, threads=1)
 
 
 if __name__ == "__main__":

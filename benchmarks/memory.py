@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ import numpy as np
 from sklearn.datasets import make_blobs
 
 from vmonf import FlowMixture, PosteriorMLP, RealNVP
-from vmonf.experiments.tables import write_between_marks
 
 CALLS = {"fits": 300, "predictions": 10_000}
 QUICK_CALLS = {"fits": 4, "predictions": 40}
@@ -102,14 +100,11 @@ def measure(kind: str, n_calls: int) -> dict[str, float]:
     }
 
 
-def runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure fits and predictions, each in a process of its own."""
-    found = []
     for kind, n_calls in (QUICK_CALLS if arguments.quick else CALLS).items():
         point = {"kind": kind, "n_calls": n_calls}
-        found.append({**point, **common.in_fresh_process(arguments, point)})
-        print(json.dumps(found[-1]), flush=True)
-    return found
+        yield {**point, **common.in_fresh_process(arguments, point)}
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
@@ -131,20 +126,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "memory", add=lambda parser: parser.set_defaults(threads=1)
-    )
-    if arguments.point:
-        print(json.dumps(measure(**arguments.point)))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, runs=runs(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "memory", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each part."""
+    common.run(__doc__, "memory", common.each("runs", runs), page, point=measure, threads=1)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ held-out rows, in nats, and the adjusted Rand index of their clusters with the k
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,6 @@ from sklearn.model_selection import train_test_split
 
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
-from vmonf.experiments.tables import write_between_marks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +96,7 @@ def with_gaps(X: Array, share: float, seed: int) -> Array:
     return X[~is_gap.all(axis=1)]
 
 
-def measure(name: str, split: int, **parameters: Any) -> list[dict[str, object]]:
+def fits_of(name: str, split: int, **parameters: Any) -> Iterator[dict[str, object]]:
     """Fit all contestants to one split of a table."""
     X, y = TABLES[name]()
     labels = np.zeros(len(X), dtype=int) if y is None else y
@@ -106,36 +104,43 @@ def measure(name: str, split: int, **parameters: Any) -> list[dict[str, object]]
     train, fresh, _, classes = train_test_split(X, labels, test_size=0.25, random_state=split)
     shift, scale = train.mean(axis=0), train.std(axis=0)
     train, fresh = (train - shift) / scale, (fresh - shift) / scale
-    found = []
 
-    def add(contestant: str, share: float, rows: Array) -> None:
+    def fit(contestant: str, share: float, rows: Array) -> dict[str, object]:
         missing = "marginal" if contestant == "marginal" else "refuse"
         began = time.perf_counter()
         mixture = FlowMixture(n_components, missing=missing, random_state=split, **parameters)
         mixture.fit(rows)
         seconds = time.perf_counter() - began
         agreement = adjusted_rand_score(classes, mixture.predict(fresh))
-        found.append(
-            {
-                "table": name,
-                "split": split,
-                "share": share,
-                "contestant": contestant,
-                "log_likelihood": float(mixture.score(fresh)),
-                "ari": None if y is None else float(agreement),
-                "seconds": seconds,
-            }
-        )
-        print(found[-1], flush=True)
+        return {
+            "table": name,
+            "split": split,
+            "share": share,
+            "contestant": contestant,
+            "log_likelihood": float(mixture.score(fresh)),
+            "ari": None if y is None else float(agreement),
+            "seconds": seconds,
+        }
 
-    add("nothing removed", 0.0, train)
+    yield fit("nothing removed", 0.0, train)
     for share in SHARES:
         rows = with_gaps(train, share, split)
         for contestant, made in CONTESTANTS.items():
             filled = made(rows)
             if len(filled) >= FEWEST_COMPLETE * n_components:
-                add(contestant, share, filled)
-    return found
+                yield fit(contestant, share, filled)
+
+
+def fits(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Fit all contestants to all splits of all tables."""
+    n_splits, names, parameters = arguments.splits, arguments.only, {}
+    if arguments.quick:
+        n_splits, names, parameters = 1, ["iris"], {"max_epochs": 2}
+    for split in range(n_splits):
+        for name in names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield from fits_of(name, split, **parameters)
 
 
 def page(results: dict[str, Any]) -> list[str]:
@@ -188,24 +193,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Run, print, and write the results file after each table."""
-    arguments = common.parse_arguments(__doc__, "missing", add=add_options)
-    if not arguments.write_page:
-        n_splits, names, parameters = arguments.splits, arguments.only, {}
-        if arguments.quick:
-            n_splits, names, parameters = 1, ["iris"], {"max_epochs": 2}
-        fits: list[dict[str, object]] = []
-        for split in range(n_splits):
-            for name in names:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    fits += measure(name, split, **parameters)
-                common.write_results(arguments, fits=fits)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "missing", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each fit."""
+    common.run(__doc__, "missing", common.each("fits", fits), page, add=add_options)
 
 
 if __name__ == "__main__":

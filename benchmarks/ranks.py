@@ -34,7 +34,6 @@ import common
 import torch
 
 from vmonf import ranks
-from vmonf.experiments.tables import write_between_marks
 from vmonf.flows import RealNVP
 from vmonf.model import PosteriorMLP, build_model
 from vmonf.rows import unlabelled_rows
@@ -71,8 +70,11 @@ def loop_of(batch_size: int) -> TrainingLoop:
     )
 
 
-def measure(cores: list[int], seconds: float, batches: list[int]) -> dict[str, Any]:
-    """Time steps and sums of gradients in this process, together with the others if it has any."""
+def measure_rank(cores: list[int], seconds: float, batches: list[int]) -> dict[str, Any] | None:
+    """Time steps and sums of gradients in this process, together with the others if it has any.
+
+    Only the first process returns what it found.
+    """
     own = int(os.environ["LOCAL_RANK"])
     if cores:
         os.sched_setaffinity(0, {cores[own % len(cores)]})
@@ -92,7 +94,7 @@ def measure(cores: list[int], seconds: float, batches: list[int]) -> dict[str, A
         found["bytes_of_gradients"] = 4 * len(gradients)
         if ranks.count() > 1:
             found["sum_seconds"] = common.seconds_of(lambda: ranks.add_up(gradients), 50)
-    return found
+    return found if os.environ["RANK"] == "0" else None
 
 
 def launched(n_processes: int, point: Mapping[str, object]) -> dict[str, Any]:
@@ -111,8 +113,8 @@ def launched(n_processes: int, point: Mapping[str, object]) -> dict[str, Any]:
     return answer
 
 
-def results(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure one process and two in turn, and take medians."""
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure one process and two in turn, and write medians to the results file."""
     batches = (32, 64) if arguments.quick else BATCHES
     seconds = 0.1 if arguments.quick else 3.0
     point = {"cores": CORES[:2], "seconds": seconds, "batches": batches}
@@ -129,12 +131,13 @@ def results(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         for batch in batches
     ]
-    return {
-        "cores": min(2, len(CORES)),
-        "bytes_of_gradients": found[1][0]["bytes_of_gradients"],
-        "sum_seconds": median(run["sum_seconds"] for run in found[2]),
-        "runs": runs,
-    }
+    common.write_results(
+        arguments,
+        cores=min(2, len(CORES)),
+        bytes_of_gradients=found[1][0]["bytes_of_gradients"],
+        sum_seconds=median(run["sum_seconds"] for run in found[2]),
+        runs=runs,
+    )
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
@@ -189,21 +192,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "ranks", add=lambda parser: parser.set_defaults(threads=1, repeats=3)
-    )
-    if arguments.point:
-        found = measure(**arguments.point)
-        if os.environ["RANK"] == "0":
-            print(json.dumps(found))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, **results(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "ranks", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "ranks", measure, page, point=measure_rank, threads=1, repeats=3)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ value of memory comes from its own process.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,7 +26,6 @@ import torch
 from peers import BOUND, N_BINS, Architecture, ZukoLoop
 from torch import nn
 
-from vmonf.experiments.tables import write_between_marks
 from vmonf.flows import FAMILIES
 from vmonf.model import MixtureModel, PosteriorMLP, build_model
 
@@ -236,22 +234,19 @@ def page(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def of_point(**point: Any) -> dict[str, float]:
+    """Measure a point in this process: memory, or the rate of flowjax."""
+    return measure_memory(**point) if "n_samples" in point else flowjax_rate(**point)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure rates and memory, and write the results file."""
+    common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
+
+
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "sampling", add=lambda parser: parser.set_defaults(repeats=3)
-    )
-    if arguments.point:
-        measure = measure_memory if "n_samples" in arguments.point else flowjax_rate
-        print(json.dumps(measure(**arguments.point)))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "sampling", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "sampling", measure, page, point=of_point, repeats=3)
 
 
 if __name__ == "__main__":

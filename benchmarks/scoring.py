@@ -6,15 +6,16 @@
 The density of a row (`score_samples`), its cluster by the network q (`predict`) and its cluster by
 the flows (`predict(method="exact")`) are timed. They are compared with scikit-learn's
 `GaussianMixture` with the same number of components and full covariances, and with a Python loop
-over the same number of zuko's flows, on the same rows. Memory is the largest resident set during
-the call, minus the memory of the process before it, which includes the table. Each value of memory
-comes from its own process.
+over the same number of zuko's flows, on the same rows. Two factors of `score_samples` are measured:
+in double precision, the default, as against single; and by flows as against a Gaussian mixture that
+was kept in place of them, whose layers are the identity and left out. Memory is the largest
+resident set during the call, minus the memory of the process before it, which includes the table.
+Each value of memory comes from its own process.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -31,7 +32,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
-from vmonf.experiments.tables import write_between_marks
 from vmonf.flows import family_of
 
 FAMILIES = ("realnvp", "maf", "nsf")
@@ -45,6 +45,11 @@ METHODS: dict[str, Callable[[FlowMixture, np.ndarray], np.ndarray]] = {
     "predict, exact": partial(FlowMixture.predict, method="exact"),
 }
 
+#: Variants of the mixture whose `score_samples` is timed too, by what is set in `fitted`.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "single precision": {"precision": "single"},
+    "Gaussian mixture kept": {"max_epochs": 0},
+}
 PEERS = ("zuko loop", "GaussianMixture score_samples", "GaussianMixture predict")
 
 
@@ -53,16 +58,17 @@ def rows_of(n_rows: int, n_features: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((n_rows, n_features))
 
 
-def fitted(family: str, components: int, features: int) -> FlowMixture:
+def fitted(family: str, components: int, features: int, **variant: Any) -> FlowMixture:
     """Train for one epoch on few rows, because the time does not depend on the weights' values."""
+    settings = {"max_epochs": 1, **variant}
     mixture = FlowMixture(
         components,
         flow=family,
         base=1,
         init="kmeans",
-        max_epochs=1,
         validation_fraction=0,
         random_state=0,
+        **settings,
     )
     return mixture.fit(rows_of(4 * components - 1, features))
 
@@ -99,6 +105,10 @@ def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         mixture = fitted(family, components, features)
         calls = {
             **{name: partial(method, mixture, X) for name, method in METHODS.items()},
+            **{
+                name: partial(fitted(family, components, features, **variant).score_samples, X)
+                for name, variant in VARIANTS.items()
+            },
             **gaussian_calls(components, X),
             **zuko_calls(family, components, X),
         }
@@ -113,6 +123,9 @@ def rates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 name: len(X) / common.spread(seconds)["median"] for name, seconds in times.items()
             },
             "seconds": {name: common.spread(seconds) for name, seconds in times.items()},
+            "ratio_to_variant": {
+                name: common.ratio(times["score_samples"], times[name]) for name in VARIANTS
+            },
         }
         shown = "  ".join(f"{name} {rate:,.0f}" for name, rate in run["rows_per_second"].items())
         print(f"{family:8} K = {components}, D = {features}: rows/s  {shown}", flush=True)
@@ -166,7 +179,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
     lines = [
         common.source(document, "scoring"),
         "",
-        "Rows per second:",
+        "Rows per second, ours in double precision, the default, and zuko's in single:",
         "",
         "| family | K | D | " + " | ".join(names) + " |",
         "|---" * (3 + len(names)) + "|",
@@ -184,6 +197,18 @@ def page(document: Mapping[str, Any]) -> list[str]:
         )
     lines += [
         "",
+        "How many times as fast `score_samples` is with single precision, and where a Gaussian "
+        "mixture was kept: the median of the ratios.",
+        "",
+        f"| family | K | D | {' | '.join(VARIANTS)} |",
+        "|---" * (3 + len(VARIANTS)) + "|",
+    ]
+    for run in rate_runs:
+        cells = [f"{run['ratio_to_variant'][name]:.1f}" for name in VARIANTS]
+        size = f"{run['family']} | {run['components']} | {run['features']}"
+        lines.append(f"| {size} | {' | '.join(cells)} |")
+    lines += [
+        "",
         "Memory of the call, beyond that of the process before it, realnvp:",
         "",
         "| call | K | D | rows | peak, MiB | input and output, MiB |",
@@ -197,21 +222,14 @@ def page(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure rates and memory, and write the results file."""
+    common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
+
+
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "scoring", add=lambda parser: parser.set_defaults(repeats=3)
-    )
-    if arguments.point:
-        print(json.dumps(measure_memory(**arguments.point)))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, rates=rates(arguments), memory=memory(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "scoring", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "scoring", measure, page, point=measure_memory, repeats=3)
 
 
 if __name__ == "__main__":

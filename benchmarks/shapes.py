@@ -17,7 +17,6 @@ only vmonf has changed, the fits of the other contestants are kept.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ from sklearn.mixture import GaussianMixture
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel, TwoCircles
 from vmonf.data.toy import ToyMixture
-from vmonf.experiments.tables import write_between_marks
 from vmonf.experiments.two_circles import stray_share
 from vmonf.metrics import clustering_accuracy
 from vmonf.parameters import ParameterError
@@ -443,14 +441,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(__doc__, "shapes", add=add_options)
-    if not arguments.write_page:
-        measure(arguments)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "shapes", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "shapes", measure, page, add=add_options)
 
 
 if __name__ == "__main__":

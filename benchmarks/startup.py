@@ -12,7 +12,6 @@ returns. It is the first call in its process, so that the time includes what lib
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -25,7 +24,6 @@ import common
 
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
-from vmonf.experiments.tables import write_between_marks
 from vmonf.training import Objective
 
 COMPONENTS = 5
@@ -54,9 +52,9 @@ def is_installed(command: Sequence[str]) -> bool:
     return all(find_spec(name) for name in PEERS if name in command[-1])
 
 
-def seconds_of_fit() -> dict[str, float]:
+def seconds_of_fit(rows_a_component: int) -> dict[str, float]:
     """Time a fit in this process."""
-    X, _ = Pinwheel().sample(ROWS_A_COMPONENT, random_state=0)
+    X, _ = Pinwheel().sample(rows_a_component, random_state=0)
     with common.watched(Objective, "__call__") as objectives:
         began = time.perf_counter()
         FlowMixture(COMPONENTS, random_state=0).fit(X)
@@ -64,8 +62,8 @@ def seconds_of_fit() -> dict[str, float]:
     return {"to_first_step": objectives[0][1] - began, "to_end": ended - began}
 
 
-def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Time all commands and the fit, in turn."""
+def measure(arguments: argparse.Namespace) -> None:
+    """Time all commands and the fit, in turn, and write the results file."""
     commands = {
         name: partial(
             subprocess.run, [sys.executable, *command], check=True, stdout=subprocess.DEVNULL
@@ -77,13 +75,13 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     for _ in range(1 if arguments.quick else arguments.repeats):
         for name, command in commands.items():
             times[name].append(common.seconds_of(command))
-        fit = common.in_fresh_process(arguments, {"fit": 1})
+        fit = common.in_fresh_process(arguments, {"rows_a_component": ROWS_A_COMPONENT})
         for name, title in FIT.items():
             times[title].append(fit[name])
     spreads = {name: common.spread(seconds) for name, seconds in times.items()}
     for name, seconds in spreads.items():
         print(f"{name:32} {seconds['median']:.2f} s", flush=True)
-    return spreads
+    common.write_results(arguments, seconds=spreads)
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
@@ -108,19 +106,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "startup", add=lambda parser: parser.set_defaults(repeats=7)
-    )
-    if arguments.point:
-        print(json.dumps(seconds_of_fit()))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, seconds=run(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "startup", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "startup", measure, page, point=seconds_of_fit, repeats=7)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ the load of the machine, with the same process without the time in which it fill
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ import vmonf.stream
 from vmonf import FlowMixture, Training
 from vmonf.cli.score import score
 from vmonf.data import open_source
-from vmonf.experiments.tables import write_between_marks
 
 FEATURES = 10
 COMPONENTS = 8
@@ -101,23 +99,19 @@ def measure(folder: str, quick: bool, memory: bool) -> dict[str, float]:
     return result
 
 
-def runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure a table in memory, and every number of rows from files."""
-    found = []
     sizes = (10_000, 10_000, 20_000) if arguments.quick else (MEMORY_ROWS, *ROWS)
-    for n_rows in sizes:
-        memory = not found
+    for number, n_rows in enumerate(sizes):
+        memory = number == 0
         with tempfile.TemporaryDirectory() as folder:
             write_rows(Path(folder), n_rows)
             point = {"folder": folder, "quick": arguments.quick, "memory": memory}
-            run = {
+            yield {
                 "rows": n_rows,
                 "from": "memory" if memory else "files",
                 **common.in_fresh_process(arguments, point),
             }
-        print(json.dumps(run), flush=True)
-        found.append(run)
-    return found
 
 
 def page(document: Mapping[str, Any]) -> list[str]:
@@ -145,20 +139,8 @@ def page(document: Mapping[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Run, print, and write the results file."""
-    arguments = common.parse_arguments(
-        __doc__, "streaming", add=lambda parser: parser.set_defaults(threads=1)
-    )
-    if arguments.point:
-        print(json.dumps(measure(**arguments.point)))
-        return
-    if not arguments.write_page:
-        common.write_results(arguments, runs=runs(arguments))
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "streaming", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each part."""
+    common.run(__doc__, "streaming", common.each("runs", runs), page, point=measure, threads=1)
 
 
 if __name__ == "__main__":

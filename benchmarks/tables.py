@@ -20,7 +20,6 @@ only vmonf has changed, the fits of the other contestants are kept.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +45,6 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import train_test_split
 
 from vmonf import FlowMixture
-from vmonf.experiments.tables import write_between_marks
 
 #: The parameters of each `FlowMixture` that is a contestant. K and the seed are added.
 FLOW_MIXTURES: dict[str, dict[str, Any]] = {
@@ -582,14 +580,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Run, print, and write the results file."""
-    arguments = common.parse_arguments(__doc__, "tables", add=add_options)
-    if not arguments.write_page:
-        measure(arguments)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "tables", lines)
-    else:
-        print("\n".join(lines))
+    common.run(__doc__, "tables", measure, page, add=add_options)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ themselves. `bounds` and `periodic` are given where a distribution has bounds or
 
 from __future__ import annotations
 
-import json
+import argparse
 import math
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,6 @@ from scipy import stats
 from sklearn.mixture import GaussianMixture
 
 from vmonf import FlowMixture
-from vmonf.experiments.tables import write_between_marks
 
 N_ROWS, N_FRESH = 2000, 20_000
 
@@ -90,6 +90,16 @@ def fits_of(name: str, case: Case, n_features: int, quick: bool) -> list[dict[st
     return [{"case": name, "features": n_features} | each for each in found]
 
 
+def fits(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Fit all contestants to all distributions, in one and in two dimensions."""
+    for n_features in (1, 2):
+        for name, case in CASES.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = fits_of(name, case, n_features, arguments.quick)
+            yield from found
+
+
 def _summary(difference: Any) -> dict[str, float]:
     return {"nats_above_truth": float(difference.mean()), "worst_row": float(difference.min())}
 
@@ -97,8 +107,7 @@ def _summary(difference: Any) -> dict[str, float]:
 def page(results: dict[str, Any]) -> list[str]:
     """Return the table of the page."""
     lines = [
-        f"From `results/tails.json`: `{results['command']}` at commit {results['commit']}, "
-        f"{results['date']}, {results['machine']}.",
+        common.source(results, "tails"),
         "",
         "Nats per fresh row above the true density, and in parentheses the worst row.",
         "",
@@ -127,24 +136,8 @@ def _cell(fit: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run, print, and write the results file."""
-    arguments = common.parse_arguments(__doc__, "tails")
-    if not arguments.write_page:
-        fits = []
-        for n_features in (1, 2):
-            for name, case in CASES.items():
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    found = fits_of(name, case, n_features, arguments.quick)
-                for each in found:
-                    print(each, flush=True)
-                fits += found
-        common.write_results(arguments, fits=fits)
-    lines = page(json.loads(arguments.out.read_text()))
-    if arguments.write_page:
-        write_between_marks(arguments.page, "tails", lines)
-    else:
-        print("\n".join(lines))
+    """Run, print, and write the results file after each part."""
+    common.run(__doc__, "tails", common.each("fits", fits), page)
 
 
 if __name__ == "__main__":

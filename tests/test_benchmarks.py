@@ -1,5 +1,6 @@
 """Tests that every benchmark runs, records the source of its values, and writes its table."""
 
+import importlib
 import json
 import math
 import os
@@ -10,7 +11,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(
@@ -108,3 +111,102 @@ def test_runs_and_writes_its_table(script, runs, tmp_path, monkeypatch):
     assert "an old table" not in table
     assert document["date"] in table
     assert re.search(r"\n\|[-:|]+\|\n\|.*\d.*\|", table)  # the first row has a number
+
+
+def test_a_changed_results_file_does_not_make_a_commit_dirty(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    common = importlib.import_module("common")
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    files = [tmp_path / "results" / "run.json", tmp_path / "script.py"]
+    for file in files:
+        file.touch()
+    author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "All")):
+        subprocess.run(["git", *command], check=True)
+    files[0].write_text("{}")
+    assert re.fullmatch("[0-9a-f]+", common._commit())
+    files[1].write_text("pass")
+    assert common._commit().endswith("-dirty")
+
+
+@pytest.fixture
+def time_to_quality(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("time_to_quality")
+
+
+def test_generated_tables_have_the_density_that_is_said(time_to_quality):
+    curved = time_to_quality.Curved(components=3, features=2)
+    axis = np.linspace(-15, 15, 601)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    log_density = logsumexp(curved.log_joint(grid), axis=1)
+    mass = np.exp(log_density) * (axis[1] - axis[0]) ** 2
+    assert mass.sum() == pytest.approx(1, abs=1e-4)
+    X, labels = curved.sample(20_000, seed=0)
+    of_rows = logsumexp(curved.log_joint(X), axis=1)
+    error = of_rows.std() / math.sqrt(len(X))
+    assert of_rows.mean() == pytest.approx((mass * log_density).sum(), abs=4 * error)
+    shares = np.exp(curved.log_joint(grid)).sum(axis=0) / np.exp(log_density).sum()
+    assert np.bincount(labels) / len(X) == pytest.approx(shares, abs=0.02)
+
+
+def reading(seconds, log_likelihood):
+    return {"seconds": seconds, "log_likelihood": log_likelihood, "accuracy": 0.9}
+
+
+def fit(contestant, *curve, is_stopped=False, table="200000x10x8"):
+    return {
+        "table": table,
+        "contestant": contestant,
+        "seconds": curve[-1]["seconds"] + is_stopped,
+        "is_stopped": is_stopped,
+        "curve": list(curve),
+        "last": curve[-1],
+    }
+
+
+def page_of(time_to_quality, rows, fits):
+    tables = {each["table"] for each in fits}
+    described = [
+        {"table": name, "rows": rows, "features": 10, "components": 8, "truth": -0.9}
+        for name in sorted(tables)
+    ]
+    document = {"command": "", "commit": "", "date": "", "machine": ""}
+    return "\n".join(time_to_quality.page({**document, "tables": described, "fits": fits}))
+
+
+def test_time_to_quality_counts_the_first_reading_near_the_best_of_all(time_to_quality):
+    fits = [
+        fit("vmonf", reading(10, -1.04), reading(20, -1.01), reading(30, -1.03)),
+        fit("long run, splines", reading(100, -1.0)),
+        fit("vmonf at 7efdb76", reading(50, -1.2), reading(310, -1.015)),
+        fit("GaussianMixture", reading(5, -1.3)),
+    ]
+    lines = page_of(time_to_quality, 200_000, fits)
+    assert "| 20.0 | 310.0 (vmonf at 7efdb76) | 15.5 | 15 |" in lines
+    assert "-1.000 | long run, splines | 0.100 | 10.0 / 20.0 (0.900) | 310.0 / 310.0" in lines
+    assert "| -0.300 in 5.0 |" in lines
+    assert "| 30.0 | -0.030 | 0.900 |" in lines
+
+
+def test_time_to_quality_says_more_than_of_a_fit_that_was_stopped(time_to_quality):
+    fits = [
+        fit("vmonf", reading(10, -1.0)),
+        fit("vmonf at 7efdb76", reading(50, -1.1), is_stopped=True),
+    ]
+    lines = page_of(time_to_quality, 2_000_000, fits)
+    assert "| 10.0 | > 51.0 (vmonf at 7efdb76) | > 5.1 | 30 |" in lines
+    assert "-0.100 > 51.0" in lines
+
+
+def test_time_to_quality_compares_whole_fits_of_small_tables(time_to_quality):
+    fits = [
+        fit(name, reading(seconds, nats), table=table)
+        for table, nats in (("500x10x8", -1.0), ("1000x10x8", -2.0))
+        for name, seconds in (("vmonf", 10), ("vmonf at 7efdb76", 25))
+    ]
+    lines = page_of(time_to_quality, 1000, fits)
+    assert "nats above theirs: +0.000 ± 0.000" in lines
+    assert "| 20.0 | 50.0 (vmonf at 7efdb76) | 2.50 (2.50, median) | 2 |" in lines

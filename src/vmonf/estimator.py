@@ -164,7 +164,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         A torch device. "auto" is a CUDA GPU if there is one, and otherwise the CPU.
     precision : {"double", "single"}, default="double"
         In which rows are scored and sampled. The flows are trained in single precision. In double
-        precision a numerical derivative of `score_samples` is right, and scoring takes about 1.7
+        precision a numerical derivative of `score_samples` is right, and scoring takes 1.6 to 2
         times as long, on some GPUs longer.
     random_state : int, RandomState or None, default=None
         Seed of all random numbers of the fit, and of `sample` unless it is given another.

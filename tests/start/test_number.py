@@ -64,7 +64,7 @@ def test_agreement_is_that_of_the_candidates_alone(three_blobs):
     found, _ = number_of_clusters(rows, 1, 4, 0)
     assert found.candidates == (2, 3, 4)
     for i, k in enumerate(found.candidates):
-        fresh = found_in_parts(sample_of(rows.x, rows.weight, 0), k, 0, number.N_PARTS)
+        fresh = found_in_parts(sample_of(rows.x, rows.weight, 0), k, 0)
         table = between_parts(fresh, adjusted_rand_index, rows.weight)
         with_others = agreement_with_others(table, tuple(CANDIDATES))
         assert found.agreement[i] == pytest.approx(with_others.max())
@@ -138,13 +138,11 @@ def test_a_fit_finds_the_number_and_computes_its_start_once(three_blobs, monkeyp
     monkeypatch.setattr(number, "CANDIDATES", candidates)
     mixture = FlowMixture("auto", init="auto", **QUICK).fit(X)
     assert mixture.number_.chosen == mixture.n_components_ == 3
-    # Once for all rows and for each of two parts of them, and at the chosen number for all parts.
-    expected = dict.fromkeys(mixture.number_.candidates, 1 + number.N_PARTS)
-    assert calls == expected | {3: 1 + agreement.N_PARTS}
+    # Once for all rows, and once for each of the two parts of them.
+    assert calls == dict.fromkeys(mixture.number_.candidates, 3)
     assert adjusted_rand_score(mixture.predict(X), y) > 0.95
     i = mixture.number_.candidates.index(3)
-    # The start looks at more parts.
-    assert mixture.start_.with_others == pytest.approx(mixture.number_.agreement[i], abs=0.05)
+    assert mixture.start_.with_others == pytest.approx(mixture.number_.agreement[i])
 
 
 def test_labels_and_clusters_bound_the_number(three_blobs):

@@ -23,7 +23,6 @@ from vmonf.start.merged import gaussian_clusters, merged_clusters
 from vmonf.start.peaks import peak_clusters
 from vmonf.start.sample import (
     MAX_ROWS,
-    N_PARTS,
     ClusterSample,
     Sample,
     clusters_of_sample,
@@ -79,7 +78,7 @@ def agreeing_clusters(
 ) -> Clustering:
     """The clusters of the candidate that agrees most with others.
 
-    The candidates cluster all rows and four random parts of them. Clusterings of different parts
+    The candidates cluster all rows and two random parts of them. Clusterings of different parts
     are compared by the adjusted Rand index, and that of each two candidates is averaged over
     parts. The candidate is taken with the highest mean with two candidates of other kinds; see
     `vmonf.start.starts.agreement_with_others`. If all agree little, it is the one that agrees most
@@ -184,13 +183,11 @@ class Found:
     clusters: list[IntArray]
 
 
-def found_in_parts(
-    sample: Sample, n_components: int, seed: int, n_parts: int = N_PARTS
-) -> list[Found]:
-    """The clusters that the candidates find in all rows of a sample, and in parts of them."""
+def found_in_parts(sample: Sample, n_components: int, seed: int) -> list[Found]:
+    """The clusters that the candidates find in all rows of a sample, and in two parts of them."""
     return [
         Found(index, clusters_of_candidates(part, n_components, seed))
-        for index, part in whole_and_parts(sample, seed, n_parts)
+        for index, part in whole_and_parts(sample, seed)
     ]
 
 
@@ -211,11 +208,9 @@ def clusters_of_candidates(sample: Sample, n_components: int, seed: int) -> list
     ]
 
 
-def whole_and_parts(
-    sample: Sample, seed: int, n_parts: int = N_PARTS
-) -> list[tuple[IntArray, Sample]]:
-    """The whole sample and its first random parts, each with the indices of its rows."""
-    return [(np.arange(len(sample.x)), sample), *sample.once(random_parts, seed)[:n_parts]]
+def whole_and_parts(sample: Sample, seed: int) -> list[tuple[IntArray, Sample]]:
+    """The whole sample and two random parts, each with the indices of its rows."""
+    return [(np.arange(len(sample.x)), sample), *sample.once(random_parts, seed)]
 
 
 def between_parts(

@@ -67,9 +67,6 @@ NOISE = 2.5
 #: their number. It stayed below in nine of ten tables of 100 to 5,000 rows of one Gaussian,
 #: uniform, Student-t or bent distribution.
 VALLEY = 0.5
-#: The clusters of so many random parts of the rows are compared with those of all rows. A start
-#: looks at more, but here they are computed for every K.
-N_PARTS = 2
 #: A nat that clusterings do not share counts as much as this many nats that they share.
 PENALTY = 3.0
 #: Without such a valley, one cluster is chosen if the starts agree less than this at the best K.
@@ -98,8 +95,8 @@ class Number:
         Every K of the search, from 2; empty if nothing was searched. The next three have an entry
         for each.
     agreement : tuple of float
-        Mean adjusted Rand index with others of the start that agrees most with them, in two random
-        parts of the rows; `start_` of a fit with this K tells it from four.
+        Mean adjusted Rand index with others of the start that agrees most with them, as `start_`
+        of a fit with this K tells it.
     information : tuple of float
         The mutual information of the clusters of several starts, minus three times their
         variation of information, in nats; that of the start for which it is highest.
@@ -244,7 +241,7 @@ def peak_prominences(sample: Sample) -> Array:
 
 def _cluster_all(sample: Sample, candidates: range, seed: int) -> None:
     """Compute the clusters of all candidates for every K, which the samples then keep."""
-    samples = [part for _, part in whole_and_parts(sample, seed, N_PARTS)]
+    samples = [part for _, part in whole_and_parts(sample, seed)]
     # What several K share is computed here, and goes to the workers with the sample.
     for part in samples:
         for name in ("peaks", "tree"):
@@ -278,7 +275,7 @@ def _comparisons(sample: Sample, candidates: range, seed: int) -> tuple[Array, A
     """Agreement and information at each K, each of the candidate for which it is highest."""
     agreement, shared = np.zeros((2, len(candidates)))
     for i, k in enumerate(candidates):
-        found = found_in_parts(sample, k, seed, N_PARTS)
+        found = found_in_parts(sample, k, seed)
         for measure, best in ((adjusted_rand_index, agreement), (_penalised_information, shared)):
             table = between_parts(found, measure, sample.weight)
             best[i] = agreement_with_others(table, tuple(candidates_for(k))).max()

@@ -34,8 +34,7 @@ NEIGHBOURS = 10
 #: The neighbours of an unconnected part of at most this many rows are found among all rows.
 #: For a larger part, the rows outside are indexed anew.
 SMALL_PART = 200
-#: A sample has so many random parts, which have this share of its rows,
-N_PARTS = 4
+#: Random parts of a sample have this share of its rows,
 PART = 0.7
 #: at most this many,
 MOST_ROWS_OF_A_PART = 3_000
@@ -197,11 +196,11 @@ def sample_of(x: Array, weight: Array, random_state: int | np.random.RandomState
 
 
 def random_parts(sample: Sample, seed: int) -> tuple[tuple[IntArray, Sample], ...]:
-    """`N_PARTS` random parts of a sample: indices of the rows, and the rows as a sample."""
+    """Two random parts of a sample: indices of the rows, and the rows as a sample."""
     random = np.random.default_rng(seed)
     n = len(sample.x)
     size = min(n, max(FEWEST_ROWS_OF_A_PART, min(MOST_ROWS_OF_A_PART, round(PART * n))))
-    drawn = [np.sort(random.permutation(n)[:size]) for _ in range(N_PARTS)]
+    drawn = [np.sort(random.permutation(n)[:size]) for _ in range(2)]
     return tuple((index, Sample(sample.x[index], sample.weight[index])) for index in drawn)
 
 

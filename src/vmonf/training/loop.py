@@ -19,7 +19,7 @@ from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.rows import Rows
 from vmonf.training.gradients import averaged_gradients
 from vmonf.training.interrupt import is_second
-from vmonf.training.objective import Objective
+from vmonf.training.objective import Objective, terms_of
 from vmonf.training.passes import Passes, TrainingRows
 from vmonf.training.schedules import Plateau, TemperatureSchedule
 from vmonf.training.specification import BATCH_SIZE, PATIENCE, Training
@@ -557,12 +557,10 @@ def summarise(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Su
     sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
     own = ranks.part_of(torch.arange(rows.n_rows, device=rows.x.device))
     clusters = torch.zeros_like(rows.cluster)
-    for index in own.split(model.rows_at_once):
+    n_draws = 1 if rows.draws is None else rows.draws.x.shape[1]
+    for index in own.split(max(1, model.rows_at_once // n_draws)):
         part = rows.take(index)
-        if part.draws is None:
-            terms = model.terms(part.x, temperature)
-        else:
-            terms = model.terms_of_draws(part.draws, temperature)
+        terms = terms_of(model, part, temperature)
         columns = (terms.elbo[:, None], terms.log_prob[:, None], terms.log_posterior.exp())
         sums += part.weight @ torch.cat(columns, dim=1)
         clusters[index] = terms.log_posterior.argmax(dim=1)

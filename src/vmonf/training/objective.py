@@ -146,10 +146,8 @@ class Objective:
         """
         n_likely = self.components_per_row
         evaluated: Terms | SparseTerms
-        if batch.draws is not None:
-            evaluated = model.terms_of_draws(batch.draws, temperature)
-        elif n_likely is None or n_likely + 1 >= model.n_components:
-            evaluated = model.terms(batch.x, temperature)
+        if n_likely is None or n_likely + 1 >= model.n_components or batch.draws is not None:
+            evaluated = terms_of(model, batch, temperature)
         else:
             evaluated = model.sparse_terms(
                 batch.x, batch.component, n_likely, generator, temperature
@@ -160,6 +158,13 @@ class Objective:
         """Weighted mean over rows of the sum of the terms, in nats: a scalar."""
         of_rows = [term(evaluation) for term in self.terms]
         return (sum(of_rows[1:], start=of_rows[0]) * evaluation.batch.weight).mean()
+
+
+def terms_of(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Terms:
+    """All terms of rows; those of their known values if the rows have draws of the others."""
+    if rows.draws is None:
+        return model.terms(rows.x, temperature)
+    return model.terms_of_draws(rows.draws, temperature)
 
 
 def bound_objective(

@@ -879,6 +879,45 @@ def test_classes_of_many_labels_are_held_out_too_and_those_of_few_are_not():
     assert not set(train) & set(held_out)
 
 
+def test_of_repeated_rows_some_repetitions_are_held_out():
+    from vmonf.fitting import Table, prepare
+    from vmonf.rows import distinct_rows
+    from vmonf.settings import resolve
+
+    random = np.random.default_rng(0)
+    X = np.round(random.standard_normal((2000, 1)), 1)
+    X = np.vstack([X, random.standard_normal((300, 1))])
+    nowhere = np.full(len(X), -1)
+    rows = distinct_rows(X, np.ones(len(X)), nowhere, nowhere)
+    settings = resolve(FlowMixture(2, init="kmeans").get_params(), rows.n_rows, 1, 2)
+    prepared = prepare(Table.of(rows, ["a"]), settings, seed=0)
+    assert prepared.standardised.weight.sum() == pytest.approx(rows.weight.sum())
+    train, held_out = (
+        prepared.standardised.take(index) for index in (prepared.train, prepared.held_out)
+    )
+    assert held_out.weight.sum() == pytest.approx(0.1 * rows.weight.sum(), rel=0.15)
+    both = np.intersect1d(train.x, held_out.x)
+    weights = {}
+    for part in (train, held_out):
+        for x, weight in zip(part.x[:, 0], part.weight, strict=True):
+            weights[x] = weights.get(x, 0.0) + weight
+    x = prepared.standardised.x[: rows.n_rows, 0]
+    np.testing.assert_allclose([weights[value] for value in x], rows.weight)
+    counts = rows.weight / rows.weight.min()
+    assert len(both) > 0.5 * (counts > 9).sum()
+    assert np.isin(both, x[counts > 1.5]).all()
+
+
+@pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
+def test_values_that_repeat_get_components_as_narrow_as_they_are():
+    random = np.random.default_rng(1)
+    clusters = np.full(500, 1.5), random.normal(-1.2, 0.1, 600), random.normal(0, 0.27, 900)
+    X = np.round(random.permutation(np.concatenate(clusters)) / 0.2)[:, None] * 0.2
+    train, test = X[::2], X[1::2]
+    reference = GaussianMixture(3, random_state=0).fit(train).score(test)
+    assert FlowMixture(3, random_state=0, max_epochs=0).fit(train).score(test) > reference - 0.05
+
+
 def test_one_label_a_class_does_not_spoil_the_start():
     X, y = make_blobs(900, centers=[[-4, 0], [4, 0], [0, 5]], random_state=0)
     labels = np.full(900, -1)

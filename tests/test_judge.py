@@ -31,6 +31,14 @@ def test_a_weight_of_all_rows_alike_changes_nothing(log_probs):
     )
 
 
+def test_rounding_is_not_a_gain(log_probs):
+    reference, _ = log_probs
+    noise = np.random.default_rng(1).uniform(0, 2e-6, size=400)
+    comparison = compare(reference + noise, reference, np.ones(400))
+    assert comparison.gain > 5 * comparison.error
+    assert not comparison.exceeds_chance()
+
+
 def verdict(flows, gaussians, *, held_out=True, epoch=4):
     weight = np.ones(len(gaussians))
     return judge(flows, gaussians, weight, held_out=held_out, epoch=epoch, n_epochs=9)

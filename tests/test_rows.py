@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vmonf.rows import distinct_rows, unlabelled_rows
+from vmonf.rows import distinct_rows, folds_of, repetitions, unlabelled_rows
 
 
 def distinct(X, weight, component):
@@ -83,3 +83,39 @@ def test_every_row_is_in_one_batch_and_batches_are_of_like_size():
     assert sorted(seen.tolist()) == list(range(333))
     assert seen.tolist() != sorted(seen.tolist())
     assert [batch.n_rows for batch in rows.take(torch.arange(7)).batches(100, generator)] == [7]
+
+
+def test_folds_hold_out_each_row_once_and_divide_those_that_are_repeated():
+    X = np.repeat(np.arange(40.0), np.r_[np.full(30, 1), np.full(10, 7)])[:, None]
+    rows = distinct(X, np.ones(len(X)), np.full(len(X), -1))
+    is_repeated = rows.x[:, 0] >= 30
+    total, n_folds_of = np.zeros(40), np.zeros(40, dtype=int)
+    for train, test in folds_of(rows, 5):
+        held_out = np.zeros(40)
+        for part, sign in ((train, 0), (test, 1)):
+            place = np.searchsorted(np.arange(40.0), part.x[:, 0])
+            assert (part.weight > 0).all()
+            held_out[place] += sign * part.weight
+        by_value = np.zeros(40)
+        by_value[rows.x[:, 0].astype(int)] = rows.weight
+        trained = np.zeros(40)
+        trained[train.x[:, 0].astype(int)] = train.weight
+        np.testing.assert_allclose(trained + held_out, by_value)
+        total += held_out
+        n_folds_of += held_out > 0
+    np.testing.assert_allclose(total, by_value)
+    assert (n_folds_of[:30] == 1).all()
+    assert (n_folds_of[30:] == 5).all()
+    assert is_repeated.sum() == 10
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.37, 1e6])
+def test_weights_that_are_multiples_count_repetitions(scale):
+    np.testing.assert_array_equal(repetitions(scale * np.array([1.0, 3, 1, 12])), [1, 3, 1, 12])
+    np.testing.assert_array_equal(repetitions(scale * np.array([2.0, 3, 2, 12])), [2, 3, 2, 12])
+    np.testing.assert_array_equal(repetitions(scale * np.ones(3)), [1, 1, 1])
+
+
+def test_other_weights_do_not():
+    weight = np.random.default_rng(0).gamma(2, size=50)
+    np.testing.assert_array_equal(repetitions(weight), np.ones(50))

@@ -32,7 +32,7 @@ from vmonf.judge import STANDARD_ERRORS_OF_GAIN as ERRORS_OF_GAIN
 from vmonf.judge import Verdict, compare, judge
 from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import Domain, MixtureModel, Standardizer, build_model, in_parts
-from vmonf.rows import Rows
+from vmonf.rows import Rows, repetitions
 from vmonf.settings import Settings
 from vmonf.spacing import spacing_of
 from vmonf.start import (
@@ -368,7 +368,6 @@ def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None =
     """
     rows, standardised = table.rows, table.standardised
     warn_of_repeated_values(rows.x, table.names)
-    train, held_out = _split(rows, settings, np.random.default_rng(seed))
     start = settings.start
     if start is not None and settings.init == "auto":  # the sample may hold its clusters
         start = dataclasses.replace(start, cluster=partial(agreeing_clusters, sample=sample))
@@ -386,9 +385,8 @@ def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None =
         if weights is not None and not rows.labelled.any():
             clusters = [largest_to_largest(each, rows.weight, weights) for each in clusters]
         cluster, others = clusters[0], tuple(zip(names, clusters[1:], strict=True))
-        rows = dataclasses.replace(rows, cluster=cluster)
-    prepared = _with_tensors(table, rows, settings, seed, train, held_out)
-    return dataclasses.replace(prepared, start=chosen, others=others)
+        table = dataclasses.replace(table, rows=dataclasses.replace(rows, cluster=cluster))
+    return _divided(table, settings, seed, chosen, others)
 
 
 def fit_best(
@@ -543,8 +541,7 @@ def go_on(
     settings = dataclasses.replace(
         settings, training=dataclasses.replace(settings.training, pretrain_epochs=0)
     )
-    train, held_out = _split(table.rows, settings, np.random.default_rng(seed))
-    prepared = _with_tensors(table, table.rows, settings, seed, train, held_out)
+    prepared = _divided(table, settings, seed)
     generator = torch.Generator().manual_seed(seed)
     judged = prepared.tensors.take(torch.from_numpy(prepared.judged).to(settings.device))
     before = in_parts(model.log_prob, judged.x, model.rows_at_once).cpu().numpy()
@@ -567,16 +564,21 @@ def go_on(
     return model, result, before, after, judged.weight.cpu().numpy()
 
 
-def _with_tensors(
+def _divided(
     table: Table,
-    rows: ArrayRows,
     settings: Settings,
     seed: int,
-    train: IntArray,
-    held_out: IntArray,
+    start: Agreement | None = None,
+    others: tuple[tuple[str, IntArray], ...] = (),
 ) -> Prepared:
-    """Prepared rows that have no start yet; `rows` are the table's, perhaps with clusters."""
-    standardised = dataclasses.replace(table.standardised, cluster=rows.cluster)
+    """The rows of a table, divided into training rows and held-out rows."""
+    random = np.random.default_rng(seed)
+    source, weight, train, held_out = _split(
+        table.rows, settings, random, divide_repeated=table.stream is None
+    )
+    rows = dataclasses.replace(table.rows.take(source), weight=weight)
+    table = dataclasses.replace(table, rows=rows)
+    standardised = table.standardised
     if settings.needs_spacing:
         spacing = spacing_of(standardised.x, np.random.default_rng(seed))
         rows = dataclasses.replace(rows, spacing=spacing)
@@ -589,9 +591,10 @@ def _with_tensors(
         table.standardizer,
         train,
         held_out,
-        Agreement("none"),
+        Agreement("none") if start is None else start,
+        tuple((name, cluster[source]) for name, cluster in others),
         stream=stream,
-        is_gap=table.is_gap,
+        is_gap=None if table.is_gap is None else table.is_gap[source],
     )
 
 
@@ -618,15 +621,40 @@ def _drawn_from_columns(x: Array, random: np.random.Generator) -> Array:
 
 
 def _split(
-    rows: ArrayRows, settings: Settings, random: np.random.Generator
-) -> tuple[IntArray, IntArray]:
-    """Indices of training and held-out rows. Classes with few labels are held out last."""
-    order = random.permutation(rows.n_rows)
-    labels = rows.component[order]
+    rows: ArrayRows, settings: Settings, random: np.random.Generator, *, divide_repeated: bool
+) -> tuple[IntArray, Array, IntArray, IntArray]:
+    """Divide rows into training rows and held-out rows. Classes with few labels are held out last.
+
+    Of a row that is repeated, some repetitions are held out. Such a row is then there twice.
+
+    Returns
+    -------
+    source : int array of shape (m,)
+        Where each row was.
+    weight : array of shape (m,)
+    train, held_out : int array
+        Indices into `source`.
+    """
+    n_rows, n_held_out = rows.n_rows, settings.n_held_out
+    order = random.permutation(n_rows)
+    labels = rows.component
     n_labels = np.bincount(labels[labels >= 0], minlength=settings.n_components)
     scarce = (labels >= 0) & (n_labels[labels] < MANY_LABELS)
-    order = np.concatenate([order[~scarce], order[scarce]])
-    return order[settings.n_held_out :], order[: settings.n_held_out]
+    order = np.concatenate([order[~scarce[order]], order[scarce[order]]])
+    share = np.zeros(n_rows)
+    share[order[:n_held_out]] = 1.0
+    if divide_repeated:
+        counts = repetitions(rows.weight)
+        some = np.floor(counts * n_held_out / n_rows + random.random(n_rows))
+        share = np.where((counts > 1) & ~scarce, some / counts, share)
+    divided = np.flatnonzero((share > 0) & (share < 1))
+    source = np.concatenate([np.arange(n_rows), divided])
+    weight = rows.weight[source]
+    weight[divided] *= 1 - share[divided]
+    weight[n_rows:] *= share[divided]
+    is_whole = share[order] == 1
+    held_out = np.concatenate([order[is_whole], n_rows + np.arange(len(divided))])
+    return source, weight, order[~is_whole], held_out
 
 
 def _starter(prepared: Prepared, settings: Settings) -> GaussianStarter:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 #: than this many standard errors, since a smaller gain could be chance.
 STANDARD_ERRORS_OF_GAIN = 2.0
 
-#: A gain smaller than this, in nats per row, is described as no gain.
-SMALLEST_GAIN_SHOWN = 5e-4
+#: A gain smaller than this, in nats per row, counts as none. If two densities are the same, their
+#: rounding can give a gain of many standard errors.
+SMALLEST_GAIN = 5e-4
 
 
 class Comparison(NamedTuple):
@@ -35,8 +36,8 @@ class Comparison(NamedTuple):
     error: float
 
     def exceeds_chance(self, standard_errors: float = STANDARD_ERRORS_OF_GAIN) -> bool:
-        """Whether the gain is more than this many standard errors."""
-        return self.gain > standard_errors * self.error
+        """Whether the gain counts, and is more than this many standard errors."""
+        return self.gain > max(SMALLEST_GAIN, standard_errors * self.error)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Verdict:
                 f"None of {self.n_epochs} epochs improved on the weights that training began "
                 "with: these were kept."
             )
-        if abs(self.gain) < SMALLEST_GAIN_SHOWN:
+        if abs(self.gain) < SMALLEST_GAIN:
             return "The flows gained nothing on the held-out rows: the Gaussian mixture was kept."
         if self.gain < 0:
             return f"The flows lost {size}: the Gaussian mixture was kept."

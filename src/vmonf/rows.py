@@ -22,6 +22,8 @@ Values = TypeVar("Values", "NDArray[Any]", Tensor)
 
 #: Of the draws of the gaps of a row, so many are used in a step of the training.
 DRAWS_IN_STEP = 3
+#: The least weight counts at most this many repetitions of a row.
+MOST_PARTS = 10
 
 
 @dataclass(frozen=True)
@@ -250,3 +252,45 @@ def row_keys(x: Array, component: IntArray | None = None) -> NDArray[np.uint64]:
         key = (key ^ bits[:, column]) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
     return key
+
+
+def folds_of(
+    rows: Rows[NDArray[Any]], n_folds: int
+) -> Iterator[tuple[Rows[NDArray[Any]], Rows[NDArray[Any]]]]:
+    """Training rows and held-out rows of each fold of a cross-validation.
+
+    Repeated values are one row whose weight counts them. If they were all in one fold, a component
+    as narrow as the values are alike would seem worthless, although new rows repeat them as well.
+    So the weight of such a row is spread over the folds, as that of its repetitions would be.
+
+    Parameters
+    ----------
+    rows : Rows
+        In random order.
+    n_folds : int
+    """
+    counts = repetitions(rows.weight)
+    first = np.arange(rows.n_rows) % n_folds
+    for fold in range(n_folds):
+        in_fold = counts // n_folds + ((fold - first) % n_folds < counts % n_folds)
+        yield _share(rows, 1 - in_fold / counts), _share(rows, in_fold / counts)
+
+
+def repetitions(weight: Array) -> IntArray:
+    """How often each row occurs if weights of one unit count rows, and one for each if not.
+
+    The unit is the least weight, or a whole part of it, of which all weights are multiples.
+    """
+    for part in range(1, MOST_PARTS + 1):
+        counts = weight / weight.min() * part
+        whole = np.rint(counts)
+        if np.allclose(counts, whole, rtol=1e-9, atol=0):
+            found: IntArray = whole.astype(np.int64)
+            return found
+    return np.ones(len(weight), dtype=np.int64)
+
+
+def _share(rows: Rows[NDArray[Any]], share: Array) -> Rows[NDArray[Any]]:
+    """Rows with this share (n,) of their weights, without those whose share is zero."""
+    kept = np.flatnonzero(share)
+    return dataclasses.replace(rows.take(kept), weight=rows.weight[kept] * share[kept])

@@ -7,6 +7,7 @@ flows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from vmonf.judge import compare
-from vmonf.rows import Rows
+from vmonf.rows import Rows, folds_of
 from vmonf.start.gaussian_mixture import Shrinkage, mixture_from_clusters
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
     chosen = random.permutation(n_rows)[:MAX_ROWS]
     rows = rows.take(chosen)
     n_folds = 5 if len(chosen) <= 600 else 3
-    fold_of = np.arange(len(chosen)) % n_folds
     n_train = len(chosen) * (n_folds - 1) // n_folds
     shrinkage = Shrinkage(1.0, 0.1)
     best, since = 1, 0
@@ -76,15 +76,16 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
         enough = n_train >= number * fewest or (number == 2 and has_core)
         if number > most or (number > 1 and not enough):
             break
-        atom = clusters_within(rows, number, random)
-        log_prob = np.empty(len(chosen))
-        for fold in range(n_folds):
-            train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        in_atoms = replace(rows, cluster=clusters_within(rows, number, random))
+        parts, weights = [], []
+        for train, test in folds_of(in_atoms, n_folds):
             mixture = mixture_from_clusters(
-                rows.x[train], rows.weight[train], atom[train], number, shrinkage, TOLERANCE
+                train.x, train.weight, train.cluster, number, shrinkage, TOLERANCE
             )
-            log_prob[test] = mixture.log_prob(rows.x[test])
-        if highest is None or is_better(log_prob, highest, rows.weight):
+            parts.append(mixture.log_prob(test.x))
+            weights.append(test.weight)
+        log_prob = np.concatenate(parts)
+        if highest is None or is_better(log_prob, highest, np.concatenate(weights)):
             best, highest, since = number, log_prob, 0
         else:
             since += 1

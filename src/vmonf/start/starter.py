@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from vmonf.machine import blas_threads_for
-from vmonf.rows import Rows
+from vmonf.rows import Rows, folds_of
 from vmonf.start.atoms import clusters_within, is_better, number_of_atoms
 from vmonf.start.centres import nearest
 from vmonf.start.gaussian_mixture import TOLERANCE as EM_TOLERANCE
@@ -221,11 +222,9 @@ class GaussianStarter:
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
         # With many features or Gaussians each fold is expensive.
         n_folds = 5 if n_features <= 32 and not several and not always else 3
-        fold_of = np.arange(len(chosen)) % n_folds
         folds = []
-        for fold in range(n_folds if n_features <= 100 else 1):
-            train = rows.take(chosen[fold_of != fold])
-            test = rows.take(chosen[fold_of == fold])
+        parts = folds_of(rows.take(chosen), n_folds)
+        for train, test in islice(parts, n_folds if n_features <= 100 else 1):
             first = _in_atoms(train, self._first_weight(train, random), n_atoms, random)
             folds.append((train, first, test))
         test_weight = np.concatenate([test.weight for _, _, test in folds])

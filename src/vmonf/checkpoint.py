@@ -67,6 +67,7 @@ class _State(msgspec.Struct, forbid_unknown_fields=True):
     fingerprint: str
     n_steps: _Count
     best_score: _Number
+    last_gain: _Number
     best_temperature: _Positive
     epochs_without_gain: _Count
     epoch: _Count

@@ -778,6 +778,7 @@ def _loop(
         first,
         watchers,
         None if settings.deadline is None else _end_of_training(settings.deadline),
+        settings.pretrain_patience,
     )
 
 

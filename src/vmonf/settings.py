@@ -64,6 +64,9 @@ HELD_OUT_SHARE = 0.2
 #: otherwise `LIKELY_COMPONENTS`.
 DENSE_COMPONENTS = 16
 LIKELY_COMPONENTS = 4
+#: Pretraining whose number of epochs is "auto" ends after so many without a gain: it would overfit
+#: small tables.
+PRETRAIN_PATIENCE = 4
 
 #: Bounds of the weight of the broad part of each component.
 LEAST_BROAD_WEIGHT = 0.001
@@ -110,6 +113,8 @@ class Settings:
         Whether flows are trained.
     training : Training
         Without "auto".
+    pretrain_patience : int or None
+        Pretraining ends after this many epochs without a better held-out log-likelihood.
     checkpoint : Path or None
     device : torch.device
     dtype : torch.dtype
@@ -132,6 +137,7 @@ class Settings:
     n_held_out: int
     trains: bool
     training: Training
+    pretrain_patience: int | None
     checkpoint: Path | None
     device: torch.device
     dtype: torch.dtype
@@ -162,6 +168,7 @@ class Settings:
         """
         names = ("n_components", "flow", "base", "posterior", "weights", "init", "training")
         document = {name: plain(getattr(self, name)) for name in names}
+        document["pretrain_patience"] = self.pretrain_patience
         document["terms"] = [repr(term) for term in self.objective.terms]
         document["temperature"] = list(dataclasses.astuple(self.temperature))
         if self.training.learning_rate_schedule == "cosine":
@@ -287,6 +294,7 @@ def resolve(
         most_held_out, _n_held_out(validation_fraction, max_epochs, n_rows, n_components)
     )
     checkpoint = parameters["checkpoint"]
+    pretrain_patience = PRETRAIN_PATIENCE if training.pretrain_epochs == "auto" else None
     training = dataclasses.replace(
         training,
         pretrain_epochs=_pretrain_epochs(training, init),
@@ -310,6 +318,7 @@ def resolve(
         n_held_out=n_held_out,
         trains=max_epochs > 0 and (n_held_out > 0 or validation_fraction == 0),
         training=training,
+        pretrain_patience=pretrain_patience,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device_of(parameters["device"]),
         dtype=PRECISIONS[parameters["precision"]],

@@ -10,6 +10,7 @@ from vmonf.flows import RealNVP, build_flows
 from vmonf.model import MixtureModel, PosteriorNetwork, Standardizer, Terms
 from vmonf.rows import Rows
 from vmonf.training import Training, TrainingError, TrainingLoop, Watcher, bound_objective
+from vmonf.training.loop import Summary, summarise
 from vmonf.training.objective import Evaluation
 from vmonf.training.schedules import Plateau, TemperatureSchedule
 
@@ -54,7 +55,7 @@ def value_of(bound, terms, rows):
 
 def loop_of(model, rows, held_out, generator, *, temperature=(1.0, 1.0), decay=0, **options):
     """Make a training loop with options of `Training` and of the loop itself."""
-    own = {"watchers": options.pop("watchers", ())}
+    own = {name: options.pop(name) for name in ("watchers", "pretrain_patience") if name in options}
     max_epochs = options.pop("max_epochs", 300)
     return TrainingLoop(
         model,
@@ -217,6 +218,61 @@ def test_pretraining_sees_labelled_rows_alone(generator, monkeypatch):
     monkeypatch.setattr(TrainingLoop, "_steps", watched)
     train(generator, rows, None, pretrain_epochs=3, max_epochs=2)
     assert seen == [40, 40, 40, 400, 400]
+
+
+def test_pretraining_that_overfits_ends_and_its_best_weights_are_trained(generator):
+    rows, which = make_rows(generator, 60)
+    held_out, _ = make_rows(generator, 200)
+    rows = rows_of(rows.x, rows.weight, which)
+    model = make_model(generator)
+    loop = loop_of(
+        model,
+        rows,
+        held_out,
+        generator,
+        batch_size=64,
+        averaging=0.0,
+        learning_rate=0.02,
+        pretrain_epochs=400,
+        pretrain_patience=3,
+    )
+    scores = [loop.score()]
+    whole = loop._steps
+
+    def watched(batches, temperature):
+        value = whole(batches, temperature)
+        scores.append(loop.score())
+        return value
+
+    loop._steps = watched
+    loop.begin()
+    assert 4 < len(scores) < 400
+    assert max(scores) == scores[-4]
+    with torch.no_grad():
+        assert float(model.log_prob(held_out.x).mean()) == pytest.approx(max(scores))
+    assert loop.epochs_without_gain == 0
+    assert loop.best_score == pytest.approx(max(scores))
+    assert loop.result.best_epoch == 0
+
+
+def test_a_gain_far_below_its_error_is_kept_but_does_not_restart_the_patience(generator):
+    held_out, _ = make_rows(generator, 50)
+    loop = loop_of(make_model(generator), held_out, held_out, generator)
+    counts = []
+    for epoch, score in enumerate([-3.0, -2.9, -2.8999, -2.8998, -2.95, -2.8]):
+        summary = Summary(score, score, [0.5, 0.5], None, error=0.1)
+        loop._keep_if_better(epoch, summary, 1.0)
+        counts.append((loop.result.best_epoch, loop.epochs_without_gain))
+    assert counts == [(0, 0), (1, 0), (2, 1), (3, 2), (3, 3), (5, 0)]
+
+
+def test_the_error_of_a_summary_is_that_of_a_mean(generator):
+    rows, _ = make_rows(generator, 300)
+    model = make_model(generator)
+    with torch.no_grad():
+        log_prob = model.log_prob(rows.x).double()
+    expected = float(log_prob.std(correction=0)) / math.sqrt(300)
+    assert summarise(model, rows, 1.0).error == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_row_is_seen_once_an_epoch_in_batches_of_like_size(generator, monkeypatch):

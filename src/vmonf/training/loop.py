@@ -28,12 +28,16 @@ from vmonf.training.watcher import Watcher
 #: After a value that is not a number, a training returns to its best weights and continues at a
 #: tenth of the learning rate. It does so at most this many times, and then fails.
 MAX_RECOVERIES = 3
+#: A better score restarts the patience only if it is better than the last that did by this share of
+#: its standard error. Smaller gains cost epochs, and are far below what a judge could tell.
+SHARE_OF_ERROR = 0.03
 
 
 #: The parts of the state of a training that are plain numbers.
 _COUNTERS = (
     "n_steps",
     "best_score",
+    "last_gain",
     "best_temperature",
     "epochs_without_gain",
     "epoch",
@@ -85,12 +89,14 @@ class Epoch:
 
 
 class Summary(NamedTuple):
-    """Means over rows; the fields are those of `Epoch`."""
+    """Means over rows; all fields but `error` are those of `Epoch`."""
 
     elbo: float
     log_likelihood: float
     component_use: list[float]
     start_agreement: float | None
+    #: Standard error of `log_likelihood`, in nats.
+    error: float
 
 
 @dataclass
@@ -152,6 +158,10 @@ class TrainingLoop:
         With several processes, those of the first one.
     deadline : float, optional
         When the training ends, by `time.monotonic`. The learning rate falls until then.
+    pretrain_patience : int, optional
+        Pretraining ends after this many epochs without a better held-out log-likelihood, and the
+        training begins with its best weights. With None or without held-out rows it does not end
+        early.
     """
 
     def __init__(
@@ -167,6 +177,7 @@ class TrainingLoop:
         sample: Rows[Tensor] | None = None,
         watchers: Sequence[Watcher] = (),
         deadline: float | None = None,
+        pretrain_patience: int | None = None,
     ) -> None:
         self.model = model
         if sample is None:
@@ -180,6 +191,7 @@ class TrainingLoop:
         # "auto" depends on the start, of which the loop knows nothing; settings resolve it.
         epochs = training.pretrain_epochs
         self.pretrain_epochs = 0 if epochs == "auto" else epochs
+        self.pretrain_patience = None if held_out is None else pretrain_patience
         self.objective = objective
         self.training = training
         self.max_epochs = max_epochs
@@ -198,6 +210,8 @@ class TrainingLoop:
         self.n_steps = 0
         self.best_weights = [p.clone() for p in self.average]
         self.best_score = -math.inf
+        #: The score of the last epoch whose gain restarted the patience.
+        self.last_gain = -math.inf
         self.best_temperature = temperature.start
         self.epochs_without_gain = 0
         self.epoch = 0
@@ -210,10 +224,8 @@ class TrainingLoop:
         """Score the initial weights, then pretrain. `run` does so if it was not done before."""
         self.begun = True
         self._follow_first()
-        score = -math.inf
-        if self.held_out is not None:
-            score = summarise(self.model, self.held_out, temperature=1.0).log_likelihood
-        self._keep_if_better(0, score, temperature=1.0)
+        summary = None if self.held_out is None else self._summary(1.0)
+        self._keep_if_better(0, summary, temperature=1.0)
         self._pretrain()
 
     @property
@@ -232,8 +244,7 @@ class TrainingLoop:
 
     def score(self) -> float:
         """Log-likelihood of the held-out rows, or of the training rows, in nats per row."""
-        with self.averaged():
-            return summarise(self.model, self.scored, float(self.model.temperature)).log_likelihood
+        return self._summary(float(self.model.temperature)).log_likelihood
 
     def run(self) -> TrainingResult:
         """Train to the end, and set the model to the best weights.
@@ -353,11 +364,10 @@ class TrainingLoop:
         except FloatingPointError as error:
             self._recover(error)
             return None
-        with self.averaged():
-            summary = summarise(self.model, self.scored, temperature)
+        summary = self._summary(temperature)
         elbo, log_likelihood = summary.elbo, summary.log_likelihood
         if epoch > self.temperature.n_epochs or self.held_out is None:
-            self._keep_if_better(epoch, log_likelihood, temperature)
+            self._keep_if_better(epoch, summary, temperature)
         return Epoch(
             epoch=epoch,
             elbo=elbo,
@@ -370,6 +380,11 @@ class TrainingLoop:
             component_use=summary.component_use,
             start_agreement=summary.start_agreement,
         )
+
+    def _summary(self, temperature: float) -> Summary:
+        """Means over the rows that are scored, with the averaged weights."""
+        with self.averaged():
+            return summarise(self.model, self.scored, temperature)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -476,6 +491,13 @@ class TrainingLoop:
             except FloatingPointError as error:
                 self._recover(error)
                 return
+            if self.pretrain_patience is not None:
+                self._keep_if_better(0, self._summary(1.0), temperature=1.0)
+                if self.epochs_without_gain >= self.pretrain_patience:
+                    break
+        if self.pretrain_patience is not None:
+            self._load(self.best_weights)
+            self.epochs_without_gain = 0
         if self.pretrain_epochs:
             self._restart_average()
 
@@ -488,12 +510,20 @@ class TrainingLoop:
             return self.plateau.step(self.epochs_without_gain)
         return self.plateau.learning_rate
 
-    def _keep_if_better(self, epoch: int, score: float, temperature: float) -> None:
+    def _keep_if_better(self, epoch: int, summary: Summary | None, temperature: float) -> None:
+        """Keep the averaged weights if they are the best, and count epochs without a gain.
+
+        Without held-out rows the last weights count as the best.
+        """
+        score = -math.inf if summary is None else summary.log_likelihood
         if score > self.best_score or self.held_out is None:
             self.best_score = score
             self.best_temperature = temperature
             self.best_weights = [p.clone() for p in self.average]
             self.result.best_epoch = epoch
+        least = self.last_gain + (0.0 if summary is None else SHARE_OF_ERROR * summary.error)
+        if score > least or self.held_out is None:
+            self.last_gain = score
             self.epochs_without_gain = 0
         else:
             self.epochs_without_gain += 1
@@ -554,18 +584,21 @@ def summarise(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Su
 
     Several processes have the same rows, and score a part each.
     """
-    sums = torch.zeros(2 + model.n_components, dtype=torch.float64, device=rows.x.device)
+    sums = torch.zeros(3 + model.n_components, dtype=torch.float64, device=rows.x.device)
     own = ranks.part_of(torch.arange(rows.n_rows, device=rows.x.device))
     clusters = torch.zeros_like(rows.cluster)
     n_draws = 1 if rows.draws is None else rows.draws.x.shape[1]
     for index in own.split(max(1, model.rows_at_once // n_draws)):
         part = rows.take(index)
         terms = terms_of(model, part, temperature)
-        columns = (terms.elbo[:, None], terms.log_prob[:, None], terms.log_posterior.exp())
+        log_prob = terms.log_prob[:, None]
+        columns = (terms.elbo[:, None], log_prob, log_prob.square(), terms.log_posterior.exp())
         sums += part.weight @ torch.cat(columns, dim=1)
         clusters[index] = terms.log_posterior.argmax(dim=1)
     ranks.add_up(sums)
-    elbo, log_likelihood, *use = (sums / rows.weight.sum()).tolist()
+    share = rows.weight / rows.weight.sum()
+    elbo, log_likelihood, mean_square, *use = (sums / rows.weight.sum()).tolist()
+    variance = max(0.0, mean_square - log_likelihood**2) * float(share @ share)
     known = rows.cluster >= 0
     agreement: float | None = None
     if bool(known.any()):
@@ -573,7 +606,7 @@ def summarise(model: MixtureModel, rows: Rows[Tensor], temperature: float) -> Su
         agreement = adjusted_rand_index(
             *(values[known].cpu().numpy() for values in (clusters, rows.cluster, rows.weight))
         )
-    return Summary(elbo, log_likelihood, use, agreement)
+    return Summary(elbo, log_likelihood, use, agreement, math.sqrt(variance))
 
 
 def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -51,13 +51,15 @@ class Training(Specification):
         epochs. With a number, at most 10,000 rows are held out. None is a whole pass. "auto" is
         20,000 with more than 50,000 rows, and otherwise None.
     patience : int or None
-        Training stops after this many epochs without a better held-out log-likelihood. With None
-        it does not stop early.
+        Training stops after this many epochs without a better held-out log-likelihood. A gain of
+        less than 3% of the standard error of this log-likelihood does not count here. With None
+        training does not stop early.
     pretrain_epochs : int or "auto"
         Number of epochs on the labelled rows only, before all rows are used. If the start gives
-        each row a cluster, clusters count as labels in these epochs. "auto" is 20 for a
-        start whose clusters Gaussians may not represent, such as "auto" or "graph", and otherwise
-        0.
+        each row a cluster, clusters count as labels in these epochs. "auto" is up to 20 for
+        a start whose clusters Gaussians may not represent, such as "auto" or "graph", and
+        otherwise 0; it ends after 4 epochs without a better held-out log-likelihood, and training
+        begins with the best weights.
     components_per_row : int, "auto" or None
         Each row of a step is evaluated with at most this many of its likeliest components under
         the posterior, and with one other component drawn at random. This saves time with many

@@ -17,6 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 from vmonf.judge import compare
 from vmonf.rows import Rows, folds_of
 from vmonf.start.gaussian_mixture import Shrinkage, mixture_from_clusters
+from vmonf.start.validation import validated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,15 +78,21 @@ def number_of_atoms(rows: ArrayRows, random: np.random.Generator, most: int = NU
         if number > most or (number > 1 and not enough):
             break
         in_atoms = replace(rows, cluster=clusters_within(rows, number, random))
-        parts, weights = [], []
-        for train, test in folds_of(in_atoms, n_folds):
-            mixture = mixture_from_clusters(
-                train.x, train.weight, train.cluster, number, shrinkage, TOLERANCE
-            )
-            parts.append(mixture.log_prob(test.x))
-            weights.append(test.weight)
-        log_prob = np.concatenate(parts)
-        if highest is None or is_better(log_prob, highest, np.concatenate(weights)):
+        folds = list(folds_of(in_atoms, n_folds))
+        log_prob = validated(
+            (
+                (
+                    mixture_from_clusters(
+                        train.x, train.weight, train.cluster, number, shrinkage, TOLERANCE
+                    ).log_prob(test.x),
+                    test.weight,
+                )
+                for train, test in folds
+            ),
+            highest,
+        )
+        weight = np.concatenate([test.weight for _, test in folds])
+        if log_prob is not None and (highest is None or is_better(log_prob, highest, weight)):
             best, highest, since = number, log_prob, 0
         else:
             since += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,6 +23,7 @@ from vmonf.start.gaussian_mixture import (
     first_weight,
 )
 from vmonf.start.starts import Start, largest_to_largest
+from vmonf.start.validation import validated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -234,13 +236,17 @@ class GaussianStarter:
         def score(shrinkage: Shrinkage) -> float:
             if shrinkage not in scores:
                 maximisation = self._maximisation(n_atoms, shrinkage, TOLERANCE)
-                held_out[shrinkage] = np.concatenate(
-                    [
-                        maximisation.run(train, first).log_prob(test.x)
+                log_prob = validated(
+                    (
+                        (maximisation.run(train, first).log_prob(test.x), test.weight)
                         for train, first, test in folds
-                    ]
+                    ),
+                    held_out[max(held_out, key=scores.__getitem__)] if held_out else None,
                 )
-                scores[shrinkage] = _trimmed_mean(held_out[shrinkage], test_weight)
+                scores[shrinkage] = -math.inf
+                if log_prob is not None:
+                    held_out[shrinkage] = log_prob
+                    scores[shrinkage] = _trimmed_mean(log_prob, test_weight)
             return scores[shrinkage]
 
         if candidates is not None:

@@ -89,7 +89,8 @@ def test_pretrain_epochs(parameters, expected):
     ("parameters", "n_rows", "n_held_out", "trains"),
     [
         ({}, 12, 0, False),
-        ({}, 23, 3, True),
+        ({}, 88, 0, False),
+        ({}, 89, 9, True),
         ({"max_epochs": 0}, 1000, 0, False),
         ({"validation_fraction": 0}, 12, 0, True),
         ({"validation_fraction": 0.25}, 1001, math.ceil(0.25 * 1001), True),

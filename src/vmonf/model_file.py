@@ -122,6 +122,7 @@ class _Shrinkage(_Strict):
     strength: _Number
     diagonal_share: float
     spherical_share: float
+    own_diagonal: bool
 
 
 class _Start(_Strict):

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 #: If `validation_fraction` is above 0, flows are trained only with at least this many distinct
-#: training rows, in total and for each component.
-MIN_ROWS_TO_TRAIN = 20
+#: training rows, in total and for each component. Fewer than about ten held-out rows cannot tell
+#: whether flows are better than a Gaussian mixture.
+MIN_ROWS_TO_TRAIN = 80
 MIN_ROWS_A_COMPONENT = 4
 #: With more rows than this, an epoch is a part of a pass, and batches are larger.
 MANY_ROWS = 50_000

@@ -67,6 +67,28 @@ def test_spherical_share_one_is_scikit_learns_spherical_type(blobs, random):
     )
 
 
+def test_own_diagonals_of_infinite_strength_are_scikit_learns_diag_type(random):
+    Z = random.standard_normal((900, 3)) * [1, 3, 0.3]
+    Z[300:] = Z[300:, [1, 2, 0]] + [9, 0, 9]
+    shrinkage = Shrinkage(np.inf, 1.0, 0.0, own_diagonal=True)
+    _, diagonal = GaussianStarter(2, KMEANS, shrinkage=shrinkage).fit(rows_of(Z), random)
+    reference = GaussianMixture(2, covariance_type="diag", tol=1e-9, max_iter=500).fit(Z)
+    order = np.argsort(diagonal.means[:, 0]), np.argsort(reference.means_[:, 0])
+    np.testing.assert_allclose(
+        diagonal.covariances[order[0]],
+        [np.diag(variances) for variances in reference.covariances_[order[1]]],
+        rtol=0.02,
+    )
+
+
+def test_own_diagonals_are_chosen_for_boxes(random):
+    centres = random.uniform(-20, 20, size=(4, 6))
+    widths = random.uniform(0.2, 3, size=(4, 6))
+    boxes = centres[:, None] + widths[:, None] * random.uniform(-1, 1, (4, 40, 6))
+    _, mixture = GaussianStarter(4, KMEANS).fit(rows_of(boxes.reshape(-1, 6)), random)
+    assert mixture.shrinkage.own_diagonal
+
+
 @pytest.mark.parametrize("strength", [0.001, 21.0])
 def test_the_search_for_the_shrinkage_finds_an_optimum_away_from_where_it_begins(strength):
     def score(shrinkage):

@@ -63,6 +63,16 @@ def posterior_of(posterior: object) -> PosteriorMLP:
     )
 
 
+class _Linear(nn.Linear):
+    """A linear layer whose weights the network draws, from its own generator.
+
+    `torch.nn.utils.skip_init` imports sympy, which takes half a second.
+    """
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 class PosteriorNetwork(nn.Module):
     """A multilayer perceptron from standardised rows to K logits.
 
@@ -89,7 +99,7 @@ class PosteriorNetwork(nn.Module):
         layers: list[nn.Module] = []
         width = n_features
         for n_units in (*hidden, n_components):
-            linear = nn.utils.skip_init(nn.Linear, width, n_units)
+            linear = _Linear(width, n_units)
             bound = 1 / math.sqrt(width)
             for parameter in (linear.weight, linear.bias):
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)

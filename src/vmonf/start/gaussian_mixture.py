@@ -30,6 +30,8 @@ VARIANCE_FLOOR = 1e-6
 #: Expectation maximisation ends when an iteration gains less than this, in nats per row.
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 500
+#: The weight, in rows, of the pooled covariance in the own diagonal of a component.
+ROWS_OF_POOLED = 0.1
 #: Lower bound of the size of a Gaussian before it is shrunk: equal rows have none.
 LEAST_SIZE = 1e-12
 
@@ -42,10 +44,11 @@ class Shrinkage:
     scatter of the component, n_c its number of rows, and s_c its size; see `sizes_of`. P is the
     covariance pooled over components, whose off-diagonal elements are multiplied by
     1 - `diagonal_share`, and which is then mixed with a multiple of the identity of the same
-    trace, of weight `spherical_share`. With infinite strength the covariance is P. In
-    scikit-learn's terms, strength 0 is "full", a large strength with spherical share 1 is about
-    "spherical", infinite strength is "tied", and infinite strength with diagonal share 1 is a tied
-    "diag".
+    trace, of weight `spherical_share`. With infinite strength the covariance is P. If
+    `own_diagonal`, s_c * P is replaced by the diagonal of the component's own covariance, to which
+    s_c * P adds a tenth of a row. In scikit-learn's terms, strength 0 is "full", a large strength
+    with spherical share 1 is about "spherical", infinite strength is "tied", and infinite strength
+    with the own diagonal is "diag".
 
     Source: Friedman, "Regularized Discriminant Analysis" (1989), section 3. The form with a
     strength in rows is the posterior mode under an inverse-Wishart prior.
@@ -56,11 +59,13 @@ class Shrinkage:
         In rows, from 0 to infinity.
     diagonal_share, spherical_share : float
         From 0 to 1.
+    own_diagonal : bool
     """
 
     strength: float
     diagonal_share: float
     spherical_share: float = 0.0
+    own_diagonal: bool = False
 
     def target(self, pooled: Array) -> Array:
         """P, from the pooled covariance (D, D), or (D,) of variances."""
@@ -212,13 +217,20 @@ class ExpectationMaximisation:
         moments = moments_of(rows.x, weight, diagonal=diagonal)
         counts, shrinkage = moments.counts, self.shrinkage
         pooled = shrinkage.target(moments.scatters.sum(axis=0) / counts.sum())
-        if math.isinf(shrinkage.strength):
-            covariances = np.repeat(pooled[None], len(counts), axis=0)
+        rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
+        if shrinkage.own_diagonal:
+            sized = sizes_of(moments, pooled).reshape(rows_of.shape) * pooled
+            target = _diagonal(
+                (moments.scatters + ROWS_OF_POOLED * sized) / (rows_of + ROWS_OF_POOLED)
+            )
+        elif math.isinf(shrinkage.strength):
+            target = np.repeat(pooled[None], len(counts), axis=0)
         else:
-            rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
+            target = sizes_of(moments, pooled).reshape(rows_of.shape) * pooled
+        covariances = target
+        if not math.isinf(shrinkage.strength):
             # The strength is positive, so that a Gaussian without rows has the pooled covariance.
             strength = max(shrinkage.strength, FEWEST_ROWS)
-            target = sizes_of(moments, pooled).reshape(rows_of.shape) * pooled
             covariances = (moments.scatters + strength * target) / (rows_of + strength)
         floor = VARIANCE_FLOOR if diagonal else VARIANCE_FLOOR * np.eye(len(pooled))
         shares = counts / counts.sum()
@@ -237,6 +249,14 @@ class ExpectationMaximisation:
             shrinkage,
             self.broad_weight,
         )
+
+
+def _diagonal(covariances: Array) -> Array:
+    """Covariances (A, D, D) without what is off their diagonals; variances (A, D) as they are."""
+    if covariances.ndim == 2:
+        return covariances
+    found: Array = covariances * np.eye(covariances.shape[-1])
+    return found
 
 
 def sizes_of(moments: Moments, pooled: Array) -> Array:

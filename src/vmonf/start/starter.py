@@ -45,6 +45,8 @@ TRIMMED_SHARE = 0.05
 WEAK, LEAST_STRENGTH = 0.1, 1e-4
 #: The shares of the diagonal and of the sphere that cross-validation tries.
 SHARES = ((0.0, 0.0), (0.03, 0.0), (0.1, 0.0), (0.3, 0.0), (1.0, 0.0), (1.0, 1.0))
+#: The shares with which components keep the diagonals of their own covariances.
+OWN = (1.0, 0.0, True)
 #: The shares with too few rows for cross-validation.
 ROUND = (1.0, 0.5)
 #: Fewer rows are too few for cross-validation.
@@ -219,6 +221,7 @@ class GaussianStarter:
             strengths = (0.1, 1.0, float(n_features), 3.0 * n_features)
             candidates = [Shrinkage(strength, 0.1) for strength in strengths]
             candidates += [Shrinkage(strength * n_features, 1.0, 1.0) for strength in (1.0, 10.0)]
+            candidates += [Shrinkage(math.inf, *OWN)]
         if candidates is not None and len(candidates) == 1 and not always:
             return candidates[0], np.empty(0), np.empty(0)
         chosen = random.permutation(n_rows)[:MAX_VALIDATION_ROWS]
@@ -304,7 +307,7 @@ def _coordinate_search(score: Callable[[Shrinkage], float], n_features: int) -> 
 
     There are two rounds, from almost full covariances and from spheres, since there is often a
     local optimum of each kind. If the weakest is the best, weaker ones are tried, as clusters that
-    lie in different planes need.
+    lie in different planes need. Beside these, strong shrinkage to the own diagonals is tried.
     """
     strengths = [WEAK, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
     found = []
@@ -314,6 +317,9 @@ def _coordinate_search(score: Callable[[Shrinkage], float], n_features: int) -> 
             best = max(of_strengths, key=score)
             best = max([Shrinkage(best.strength, *shares) for shares in SHARES], key=score)
         found.append(best)
+    if n_features > 1:
+        strong = (3 * n_features, 10 * n_features, 30 * n_features, np.inf)
+        found += [Shrinkage(float(strength), *OWN) for strength in strong]
     best = max(found, key=score)
     while LEAST_STRENGTH < best.strength <= WEAK:
         weaker = replace(best, strength=best.strength / 10)

@@ -17,6 +17,7 @@ from vmonf import ranks
 from vmonf.metrics import adjusted_rand_index
 from vmonf.model import MixtureModel, SparseTerms, Terms
 from vmonf.rows import Rows
+from vmonf.training.adam import AdamW
 from vmonf.training.gradients import averaged_gradients
 from vmonf.training.interrupt import is_second
 from vmonf.training.objective import Objective, terms_of
@@ -555,7 +556,7 @@ class TrainingLoop:
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         decayed = [p for name, p in named if name.endswith(".weight")]
         others = [p for name, p in named if not name.endswith(".weight")]
-        return torch.optim.AdamW(
+        return AdamW(
             [
                 {"params": decayed, "weight_decay": self.training.weight_decay},
                 {"params": others, "weight_decay": 0.0},

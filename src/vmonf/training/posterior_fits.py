@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vmonf.model import MixtureModel, Terms, in_parts
 from vmonf.rows import Rows, concatenated, unlabelled_rows
+from vmonf.training.adam import AdamW
 from vmonf.training.objective import Evaluation, bound_objective
 
 WARM_UP_STEPS = 200
@@ -32,9 +33,7 @@ def warm_up_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.
     target = in_parts(model.log_responsibilities, seen.x, model.rows_at_once).exp()
     known = nn.functional.one_hot(seen.component.clamp(min=0), model.n_components)
     target = known.to(target.dtype).where(seen.labelled[:, None], target)
-    optimizer = torch.optim.Adam(
-        model.posterior_network.parameters(), lr=WARM_UP_LEARNING_RATE, fused=True
-    )
+    optimizer = _adam(model.posterior_network, WARM_UP_LEARNING_RATE)
     for _ in range(WARM_UP_STEPS):
         index = torch.randint(seen.n_rows, (min(BATCH_SIZE, seen.n_rows),), generator=generator)
         index = index.to(seen.x.device)
@@ -65,7 +64,7 @@ def refine_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.G
     log_joint = in_parts(model.log_joint, both.x, model.rows_at_once)
     log_joint = log_joint.clamp(min=log_joint.amax(dim=1, keepdim=True) - DEEPEST)
     parameters = list(model.posterior_network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=REFINEMENT_LEARNING_RATE, fused=True)
+    optimizer = _adam(model.posterior_network, REFINEMENT_LEARNING_RATE)
     objective = bound_objective("elbo")
     for step in range(REFINEMENT_STEPS):
         share = 0.5 * (1 + math.cos(math.pi * step / REFINEMENT_STEPS))
@@ -80,6 +79,10 @@ def refine_posterior(model: MixtureModel, rows: Rows[Tensor], generator: torch.G
         (-objective.value(evaluation)).backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
+
+
+def _adam(network: nn.Module, learning_rate: float) -> AdamW:
+    return AdamW(network.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
 
 
 def _half_and_half(n_first: int, n_all: int, generator: torch.Generator) -> Tensor:

@@ -305,13 +305,14 @@ class GaussianStarter:
 def _coordinate_search(score: Callable[[Shrinkage], float], n_features: int) -> Shrinkage:
     """The best shrinkage found by search over strength and diagonal share in turn.
 
-    There are two rounds, from almost full covariances and from spheres, since there is often a
-    local optimum of each kind. If the weakest is the best, weaker ones are tried, as clusters that
-    lie in different planes need. Beside these, strong shrinkage to the own diagonals is tried.
+    There are two rounds, from almost full covariances, full ones and spheres, since there is often
+    a local optimum of each kind: rows near a plane need full ones. If the weakest is the best,
+    weaker ones are tried, as clusters that lie in different planes need. Beside these, strong
+    shrinkage to the own diagonals is tried.
     """
     strengths = [WEAK, 1.0, n_features / 3, n_features, 3 * n_features, 10 * n_features, np.inf]
     found = []
-    for best in (Shrinkage(WEAK, 0.1), Shrinkage(WEAK, 1.0, 1.0)):
+    for best in (Shrinkage(WEAK, 0.1), Shrinkage(WEAK, 0.0), Shrinkage(WEAK, 1.0, 1.0)):
         for _ in range(2):
             of_strengths = [replace(best, strength=float(each)) for each in strengths]
             best = max(of_strengths, key=score)

@@ -109,3 +109,172 @@ def test_the_search_for_the_shrinkage_finds_an_optimum_away_from_where_it_begins
     found = _coordinate_search(score, 7)
     assert found.strength == pytest.approx(strength)
     assert (found.diagonal_share, found.spherical_share) == (1, 1)
+
+
+def test_few_rows_near_a_plane_are_shrunk_along_it(random):
+    # Three rows for each component: cross-validation must find that all share one plane.
+    def rows(n):
+        Z = random.standard_normal((n, 2)) @ [[1, 0, 1, 2], [0, 1, 1, -1]]
+        return Z + 1e-4 * random.standard_normal((n, 4))
+
+    train, test = rows(15), rows(500)
+    _, mixture = GaussianStarter(5, KMEANS).fit(rows_of(train), random)
+    reference = GaussianMixture(5, covariance_type="tied", random_state=0).fit(train)
+    assert mixture.log_prob(test).mean() > reference.score(test)
+
+
+def test_a_spike_beside_wide_clusters_stays_a_spike(random):
+    n_features = 6
+    spike = 0.3 + 1e-3 * random.standard_normal((12, n_features))
+    Z = np.concatenate([random.uniform(-1.7, 1.7, (100, n_features)), spike])
+    cluster = np.repeat([0, 1], [100, 12])
+    shrinkage = Shrinkage(float(n_features), 0.1)
+    _, mixture = GaussianStarter(2, KMEANS, shrinkage=shrinkage).fit(
+        rows_of(Z, cluster=cluster), random
+    )
+    width = np.sqrt(np.trace(mixture.covariances[1]) / n_features)
+    assert 1e-3 < width < 3e-3
+
+
+def test_the_largest_cluster_goes_to_the_largest_weight():
+    cluster = np.array([0, 1, 1, 1, 2, 2, -1])
+    found = largest_to_largest(cluster, np.ones(7), np.array([0.2, 0.3, 0.5]))
+    assert found.tolist() == [0, 2, 2, 2, 1, 1, -1]
+    heavy = np.array([9.0, 1, 1, 1, 1, 1, 1])
+    assert largest_to_largest(cluster, heavy, np.array([0.2, 0.3, 0.5]))[0] == 2
+
+
+def test_log_prob_is_scipys(blobs, random):
+    Z, _ = blobs
+    _, start = GaussianStarter(3, KMEANS).fit(rows_of(Z), random)
+    joint = [
+        np.log(weight) + multivariate_normal(mean, covariance).logpdf(Z)
+        for weight, mean, covariance in zip(
+            start.weights, start.means, start.covariances, strict=True
+        )
+    ]
+    np.testing.assert_allclose(start.log_prob(Z), np.logaddexp.reduce(joint), rtol=1e-9)
+
+
+def test_cross_validated_shrinkage_beats_every_covariance_type_on_a_small_table(random):
+    X = load_wine().data
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    order = random.permutation(len(Z))
+    train, test = Z[order[:90]], Z[order[90:]]
+    _, start = GaussianStarter(3, KMEANS, np.full(3, 1 / 3)).fit(rows_of(train), random)
+    best = max(
+        GaussianMixture(3, covariance_type=kind, random_state=0).fit(train).score(test)
+        for kind in ("full", "tied", "diag", "spherical")
+    )
+    assert start.log_prob(test).mean() > best
+
+
+def test_labelled_rows_keep_their_component(blobs, random):
+    Z, y = blobs
+    component = np.full(len(y), -1)
+    component[:40] = (y[:40] + 1) % 3
+    _, start = GaussianStarter(3, KMEANS).fit(rows_of(Z, component), random)
+    assigned = start.log_joint(Z).argmax(axis=1)
+    assert (assigned == (y + 1) % 3).mean() > 0.97
+
+
+def test_components_without_labels_find_the_rest(blobs, random):
+    Z, y = blobs
+    component = np.where((y == 2) & (np.arange(len(y)) % 5 == 0), 0, -1)
+    _, start = GaussianStarter(3, KMEANS).fit(rows_of(Z, component), random)
+    assigned = start.log_joint(Z).argmax(axis=1)
+    assert (assigned[y == 2] == 0).mean() > 0.95
+    assert len(np.unique(assigned)) == 3
+
+
+def test_the_first_clusters_can_be_given(blobs, random):
+    Z, y = blobs
+    clusters, _ = GaussianStarter(3, KMEANS).fit(rows_of(Z, cluster=(y + 1) % 3), random)
+    for c in range(3):
+        np.testing.assert_allclose(clusters.means[c], Z[(y + 1) % 3 == c].mean(axis=0))
+
+
+def test_weights_are_fixed_or_estimated(blobs, random):
+    Z, _ = blobs
+    _, estimated = GaussianStarter(3, KMEANS).fit(rows_of(Z), random)
+    np.testing.assert_allclose(sorted(estimated.weights), [1 / 6, 1 / 3, 1 / 2], atol=0.02)
+    fixed = np.array([0.2, 0.2, 0.6])
+    _, given = GaussianStarter(3, KMEANS, fixed).fit(rows_of(Z), random)
+    np.testing.assert_array_equal(given.weights, fixed)
+    assigned = given.log_joint(Z).argmax(axis=1)
+    assert np.bincount(assigned).argmax() == 2
+
+
+def test_a_weight_of_two_is_two_rows(blobs):
+    Z, _ = blobs
+    centres = Z[:3]
+    starter = GaussianStarter(3, given_centres(centres), shrinkage=Shrinkage(1.0, 0.1))
+    weight = np.random.default_rng(0).integers(1, 3, len(Z))
+    _, weighted = starter.fit(rows_of(Z, weight=weight.astype(float)), np.random.default_rng(0))
+    _, repeated = starter.fit(rows_of(np.repeat(Z, weight, axis=0)), np.random.default_rng(0))
+    np.testing.assert_allclose(weighted.means, repeated.means, rtol=1e-9)
+    np.testing.assert_allclose(weighted.covariances, repeated.covariances, rtol=1e-7)
+
+
+def test_many_features_have_diagonal_covariances(random):
+    Z = random.normal(size=(60, 300))
+    _, start = GaussianStarter(2, KMEANS).fit(rows_of(Z), random)
+    assert start.covariances.shape == (2, 300)
+    assert np.isfinite(start.log_prob(Z)).all()
+
+
+def test_fewer_rows_than_features_work(random):
+    Z = random.normal(size=(15, 30))
+    _, start = GaussianStarter(2, KMEANS).fit(rows_of(Z), random)
+    assert np.isfinite(start.log_prob(Z)).all()
+
+
+def test_a_large_table_is_subsampled_with_its_labels_and_its_rest(random, monkeypatch):
+    from vmonf.start import starter as starter_module
+
+    monkeypatch.setattr(starter_module, "MAX_ROWS", 300)
+    Z, y = make_blobs(3000, centers=[[-4, 0], [4, 0], [0, 6]], random_state=0)
+    component = np.where(y < 2, y, -1)  # the last cluster has no labels
+    rows = rows_of(Z, component)
+    kept = starter_module._subsample(rows, random)
+    assert len(set(kept)) == 300
+    assert (component[kept] >= 0).sum() == 150
+    starter = GaussianStarter(3, KMEANS)
+    _, start = starter.fit(rows, random)
+    assert (start.log_joint(Z).argmax(axis=1) == y).mean() > 0.95
+    assert starter.refit(rows, start) is start
+
+
+def test_refitting_goes_on_from_the_mixture_it_is_given(blobs, random):
+    Z, _ = blobs
+    starter = GaussianStarter(3, KMEANS)
+    _, start = starter.fit(rows_of(Z[::2]), random)
+    again = starter.refit(rows_of(Z), start)
+    assert again.log_prob(Z).mean() >= start.log_prob(Z).mean() - 1e-3
+    np.testing.assert_allclose(again.means, start.means, atol=0.3)
+    assert again.shrinkage == start.shrinkage
+
+
+@pytest.mark.parametrize("shrinkage", [None, Shrinkage(0.0, 0.0), Shrinkage(1.0, 0.1)])
+def test_a_component_that_no_row_is_near_joins_the_others(random, shrinkage):
+    Z = random.normal(size=(2000, 2))
+    centres = np.array([[0.0, 0.0], [1.0, 1.0], [50.0, 50.0]])
+    _, start = GaussianStarter(3, given_centres(centres), shrinkage=shrinkage).fit(
+        rows_of(Z), random
+    )
+    assert np.isfinite(start.log_prob(Z)).all()
+    assert (np.abs(start.means) < 3).all()
+
+
+def test_without_clusters_every_component_is_the_gaussian_of_all_rows(blobs, random):
+    Z, y = blobs
+    weight = np.linspace(0.5, 1.5, len(Z))
+    labelled = np.where(np.arange(len(Z)) < 20, y, -1)
+    starter = GaussianStarter(3, STARTS["none"], shrinkage=Shrinkage(0.0, 0.0))
+    clusters, mixture = starter.fit(rows_of(Z, labelled, weight), random)
+    for start in (clusters, mixture, starter.refit(rows_of(Z, labelled, weight), mixture)):
+        for c in range(3):
+            np.testing.assert_allclose(start.means[c], np.average(Z, axis=0, weights=weight))
+            expected = np.cov(Z.T, aweights=weight, ddof=0)
+            np.testing.assert_allclose(start.covariances[c], expected, rtol=1e-3)
+        np.testing.assert_allclose(start.weights, 1 / 3)

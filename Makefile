@@ -1,6 +1,6 @@
 # make demo   install, fit the pinwheel and a real table, print the results, write the figures
 # make test   install with the test extra; lint, types, tests
-# make lowest    the tests once more, on the lowest versions that pyproject.toml allows, in .venv-lowest
+# make lowest    most tests once more, on the lowest versions that pyproject.toml allows, in .venv-lowest
 # make locked    install for both from the files of supply/ alone, each checked by its hash; before `make test`
 # make hashes    write these files for this platform; make licences writes the licences of what is installed
 # make bench     measure speed beside the peers; write the results files and benchmarks/README.md's tables
@@ -17,6 +17,8 @@ INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 # Two processes of one thread each.
 PYTEST_ENVIRONMENT := OMP_NUM_THREADS=1
 PYTEST_OPTIONS := -n 2 --dist loadfile
+# Short runs of experiments and benchmarks call nothing of the libraries that other tests do not call.
+NOT_ON_LOWEST := --ignore=tests/experiments --ignore=tests/test_benchmarks.py
 
 .PHONY: demo test lint types unit lowest locked hashes licences bench quality shapes tables results figures clean
 
@@ -38,7 +40,7 @@ unit: .venv/.test-installed
 	$(PYTEST_ENVIRONMENT) $(BIN)/pytest $(PYTEST_OPTIONS)
 
 lowest: .venv-lowest/.installed
-	$(PYTEST_ENVIRONMENT) .venv-lowest/bin/pytest $(PYTEST_OPTIONS)
+	$(PYTEST_ENVIRONMENT) .venv-lowest/bin/pytest $(PYTEST_OPTIONS) $(NOT_ON_LOWEST)
 
 # The build of vmonf is not isolated, since its own environment would be installed without hashes.
 locked: .venv/bin/python .venv-lowest/bin/python

@@ -88,7 +88,7 @@ def test_own_diagonals_of_infinite_strength_are_scikit_learns_diag_type(random):
     np.testing.assert_allclose(
         diagonal.covariances[order[0]],
         [np.diag(variances) for variances in reference.covariances_[order[1]]],
-        rtol=0.02,
+        rtol=0.06,  # the pooled covariance counts as one of 300 rows
     )
 
 

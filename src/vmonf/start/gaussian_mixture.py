@@ -31,7 +31,7 @@ VARIANCE_FLOOR = 1e-6
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 500
 #: The weight, in rows, of the pooled covariance in the own diagonal of a component.
-ROWS_OF_POOLED = 0.1
+ROWS_OF_POOLED = 1.0
 #: Lower bound of the size of a Gaussian before it is shrunk: equal rows have none.
 LEAST_SIZE = 1e-12
 
@@ -46,7 +46,7 @@ class Shrinkage:
     1 - `diagonal_share`, and which is then mixed with a multiple of the identity of the same
     trace, of weight `spherical_share`. With infinite strength the covariance is P. If
     `own_diagonal`, s_c * P is replaced by the diagonal of the component's own covariance, to which
-    s_c * P adds a tenth of a row. In scikit-learn's terms, strength 0 is "full", a large strength
+    s_c * P adds one row. In scikit-learn's terms, strength 0 is "full", a large strength
     with spherical share 1 is about "spherical", infinite strength is "tied", and infinite strength
     with the own diagonal is "diag".
 

@@ -22,7 +22,7 @@ Values = TypeVar("Values", "NDArray[Any]", Tensor)
 
 #: Of the draws of the gaps of a row, so many are used in a step of the training.
 DRAWS_IN_STEP = 3
-#: The least weight counts at most this many repetitions of a row.
+#: At most this many repetitions are what the least weight may count.
 MOST_PARTS = 10
 
 
@@ -277,9 +277,9 @@ def folds_of(
 
 
 def repetitions(weight: Array) -> IntArray:
-    """How often each row occurs if weights of one unit count rows, and one for each if not.
+    """How often each row occurs, or one for each row if the weights do not count rows.
 
-    The unit is the least weight, or a whole part of it, of which all weights are multiples.
+    They count rows if all of them are multiples of the least weight, or of a whole part of it.
     """
     for part in range(1, MOST_PARTS + 1):
         counts = weight / weight.min() * part

@@ -218,15 +218,13 @@ class ExpectationMaximisation:
         counts, shrinkage = moments.counts, self.shrinkage
         pooled = shrinkage.target(moments.scatters.sum(axis=0) / counts.sum())
         rows_of = counts.reshape(-1, *(1,) * pooled.ndim)
+        is_tied = math.isinf(shrinkage.strength) and not shrinkage.own_diagonal
+        sizes = np.ones(len(counts)) if is_tied else sizes_of(moments, pooled)
+        target = sizes.reshape(rows_of.shape) * pooled
         if shrinkage.own_diagonal:
-            sized = sizes_of(moments, pooled).reshape(rows_of.shape) * pooled
             target = _diagonal(
-                (moments.scatters + ROWS_OF_POOLED * sized) / (rows_of + ROWS_OF_POOLED)
+                (moments.scatters + ROWS_OF_POOLED * target) / (rows_of + ROWS_OF_POOLED)
             )
-        elif math.isinf(shrinkage.strength):
-            target = np.repeat(pooled[None], len(counts), axis=0)
-        else:
-            target = sizes_of(moments, pooled).reshape(rows_of.shape) * pooled
         covariances = target
         if not math.isinf(shrinkage.strength):
             # The strength is positive, so that a Gaussian without rows has the pooled covariance.

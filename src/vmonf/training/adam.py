@@ -8,9 +8,9 @@ import torch
 class AdamW(torch.optim.AdamW):
     """`torch.optim.AdamW`, whose methods do not import `torch._dynamo`.
 
-    The decorators of torch's methods import the compiler when they are first used, which takes more
-    than a second of the first fit of a process, to tell it not to compile them. Nothing is compiled
-    here, and these methods are torch's own without their decorators.
+    When torch's methods are first used, their decorators import the compiler, to tell it not to
+    compile them. This takes more than a second of the first fit of a process. Nothing is compiled
+    here, so that these are torch's own methods without their decorators.
     """
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)

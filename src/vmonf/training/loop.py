@@ -29,8 +29,8 @@ from vmonf.training.watcher import Watcher
 #: After a value that is not a number, a training returns to its best weights and continues at a
 #: tenth of the learning rate. It does so at most this many times, and then fails.
 MAX_RECOVERIES = 3
-#: A better score restarts the patience only if it is better than the last that did by this share of
-#: its standard error. Smaller gains cost epochs, and are far below what a judge could tell.
+#: A score restarts the patience only if it exceeds the last score that did so by more than this
+#: share of its standard error. Smaller gains cost epochs, and cannot be told from chance.
 SHARE_OF_ERROR = 0.03
 
 

@@ -114,7 +114,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         keeps the sizes of clusters even. "gaussian" uses a Gaussian mixture, which finds clusters
         of unequal size. "merged" uses a mixture of more Gaussians, which are merged until K
         remain. "auto" computes the clusters of "gaussian", "merged", "graph" (with at most 128
-        components), "peaks" and "tree", and takes those that agree most with the others; `start_`
+        components), "peaks" and "tree", and takes those that agree most with the others; if these
+        agree little, it also does so in the metric of the deviations within clusters. `start_`
         tells which (see `vmonf.start.agreement`). "random" assigns each row to the nearest of K
         random rows. An array assigns each row to the nearest of the given centres. With labels,
         each class starts from its own rows. "none" is the paper's start: every component starts

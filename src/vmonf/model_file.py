@@ -131,6 +131,7 @@ class _Start(_Strict):
     chosen: str
     names: list[str]
     table: list[list[_Number]]
+    metric: Literal["columns", "within clusters"]
 
 
 class _FoundNumber(_Strict):
@@ -144,6 +145,7 @@ class _FoundNumber(_Strict):
     separation: list[_Number]
     valley: _Number
     valley_error: _Number
+    metric: Literal["columns", "within clusters"]
 
 
 class Document(_Strict):

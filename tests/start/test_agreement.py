@@ -9,14 +9,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from vmonf import FlowMixture, PosteriorMLP, Training
 from vmonf.rows import Rows
-from vmonf.start import Agreement, agreement
-from vmonf.start.agreement import (
-    CANDIDATES,
-    MOST_CUT,
-    SPREAD,
-    adjusted_rand_index,
-    agreeing_clusters,
-)
+from vmonf.start import Agreement, agreement, comparison
+from vmonf.start.agreement import SPREAD, adjusted_rand_index, agreeing_clusters
+from vmonf.start.comparison import CANDIDATES, MOST_CUT
 from vmonf.start.sample import sample_of
 from vmonf.start.starts import agreement_with_others
 
@@ -56,7 +51,7 @@ def candidates(monkeypatch):
             return found
 
         fixed = {name: of(cluster) for name, cluster in clusters.items()}
-        monkeypatch.setattr(agreement, "CANDIDATES", fixed)
+        monkeypatch.setattr(comparison, "CANDIDATES", fixed)
 
     return replace
 
@@ -98,9 +93,9 @@ def test_the_majority_is_taken(candidates):
 def test_the_table_compares_different_parts_of_the_rows():
     rows = rows_of(make_moons(80, noise=0.06, random_state=0)[0])
     sample = sample_of(rows.x, rows.weight, 0)
-    found = agreement.found_in_parts(sample, 3, 0)
+    found = comparison.found_in_parts(sample, 3, 0)
     assert [len(each.index) for each in found] == [80, 56, 56]
-    table = agreement.between_parts(found, adjusted_rand_index, rows.weight)
+    table = comparison.between_parts(found, adjusted_rand_index, rows.weight)
     expected = np.zeros((5, 5))
     for i, j in itertools.product(range(5), repeat=2):
         pairs = []

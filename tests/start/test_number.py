@@ -12,8 +12,8 @@ from sklearn.metrics import adjusted_rand_score
 from vmonf import FlowMixture, PosteriorMLP, Training
 from vmonf.metrics import adjusted_rand_index
 from vmonf.rows import Rows
-from vmonf.start import Number, agreement, number
-from vmonf.start.agreement import CANDIDATES, between_parts, found_in_parts
+from vmonf.start import Number, comparison, number
+from vmonf.start.comparison import CANDIDATES, between_parts, found_in_parts
 from vmonf.start.number import (
     STANDARD_ERROR,
     _separations,
@@ -134,7 +134,7 @@ def test_a_fit_finds_the_number_and_computes_its_start_once(three_blobs, monkeyp
         return CANDIDATES["peaks"](sample, n_components, seed)
 
     candidates = {**CANDIDATES, "counted": counted}
-    monkeypatch.setattr(agreement, "CANDIDATES", candidates)
+    monkeypatch.setattr(comparison, "CANDIDATES", candidates)
     monkeypatch.setattr(number, "CANDIDATES", candidates)
     mixture = FlowMixture("auto", init="auto", **QUICK).fit(X)
     assert mixture.number_.chosen == mixture.n_components_ == 3

@@ -76,6 +76,7 @@ def _of_start(start: Agreement) -> dict[str, Any]:
     """The start and, if it was chosen by agreement, the agreement of each two candidates."""
     shown: dict[str, Any] = {"chosen": start.chosen}
     if start.names:
+        shown["metric"] = start.metric
         shown["agreement_with_others"] = start.with_others
     for name, row in zip(start.names, start.table, strict=True):
         shown[f"agreement_of_{name}"] = dict(zip(start.names, row, strict=True))
@@ -86,6 +87,7 @@ def _of_number(number: Number) -> dict[str, Any]:
     """The number of components and, if it was searched for, the numbers for each K."""
     shown: dict[str, Any] = {"chosen": number.chosen, "reason": number.reason}
     if number.candidates:
+        shown["metric"] = number.metric
         shown["valley"] = number.valley
         shown["valley_error"] = number.valley_error
     for i, k in enumerate(number.candidates):

@@ -83,7 +83,8 @@ def _draw_agreement(axes: Axes, number: Number) -> None:
     axes.plot(k, agreement, color=_AGREEMENT, marker="o", markersize=4.5, linewidth=1.3, zorder=3)
     axes.set_ylabel("adjusted Rand index")
     axes.set_title("Agreement of the starts")
-    axes.axhline(LEAST_AGREEMENT_OF_SEVERAL, color=INK, linewidth=1.1, linestyle="--", zorder=1)
+    least = LEAST_AGREEMENT_OF_SEVERAL[number.metric]
+    axes.axhline(least, color=INK, linewidth=1.1, linestyle="--", zorder=1)
     entries = [
         Line2D([], [], color=_AGREEMENT, marker="o", markersize=4.5, label="mean agreement"),
         Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label="below it K may be 1"),

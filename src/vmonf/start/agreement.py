@@ -9,35 +9,25 @@ that agrees most with others is taken.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vmonf.metrics import adjusted_rand_index
 from vmonf.rows import Rows
-from vmonf.start.graph import cut_graph, spread_labels
-from vmonf.start.merged import gaussian_clusters, merged_clusters
-from vmonf.start.peaks import peak_clusters
-from vmonf.start.sample import (
-    MAX_ROWS,
-    ClusterSample,
-    Sample,
-    clusters_of_sample,
-    drawn,
-    random_parts,
-    sample_of,
-)
+from vmonf.start.comparison import between_parts, candidates_for, found_in_parts
+from vmonf.start.graph import spread_labels
+from vmonf.start.metric import within_clusters
+from vmonf.start.sample import MAX_ROWS, Sample, drawn, sample_of
 from vmonf.start.starts import (
     MOST_COMPARED,
     Agreement,
     Clustering,
+    Metric,
     agreement_with_others,
     named_after_labels,
 )
-from vmonf.start.tree import tree_clusters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,17 +35,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: The clusterings that are compared. k-means is not among them: with it, three of them would prefer
-#: round clusters, and on shapes these three would agree on what is wrong.
-CANDIDATES: dict[str, ClusterSample] = {
-    "gaussian": gaussian_clusters,
-    "merged": merged_clusters,
-    "graph": cut_graph,
-    "peaks": peak_clusters,
-    "tree": tree_clusters,
-}
-#: With more components, "graph" is left out: its time rises with their square, by the eigenvectors.
-MOST_CUT = 128
 #: Name of a further candidate, if all components have labels: the labels, spread along the graph.
 SPREAD = "labels"
 #: A candidate is left out if more labelled rows than in the best candidate are in a wrong cluster:
@@ -68,9 +47,15 @@ FEWEST_LABELS_TO_SPREAD = 10
 #: is taken that finds the most similar clusters in different parts of the rows. A small cluster
 #: beside a large one, for example, may be found by Gaussian mixtures alone.
 UNRELATED = 0.25
-#: Below this mean agreement there is a warning. Rows of a single Gaussian give 0.1 to 0.4, and only
-#: a few tables that have clusters give less than 0.3.
-LEAST_AGREEMENT = 0.3
+#: Below this mean agreement, in either metric, there is a warning. Rows of a single Gaussian give
+#: 0.1 to 0.4 in standardised columns and, where it is taken, 0.25 to 0.6 in the metric within
+#: clusters. Only a few tables that have clusters give less than this.
+LEAST_AGREEMENT: dict[Metric, float] = {"columns": 0.3, "within clusters": 0.6}
+#: Below this mean agreement, the candidates also cluster the rows in the metric within clusters.
+AGREED = 0.85
+#: These clusters are taken if the candidates agree more on them by this. Clusters, whether right or
+#: wrong, are found more often in a metric that was made from them.
+LEAST_GAIN = 0.1
 
 
 def agreeing_clusters(
@@ -83,6 +68,10 @@ def agreeing_clusters(
     parts. The candidate is taken with the highest mean with two candidates of other kinds; see
     `vmonf.start.starts.agreement_with_others`. If all agree little, it is the one that agrees most
     with itself.
+
+    If the best agrees by less than 0.85, the candidates cluster the rows once more, in the metric
+    of the deviations within its clusters; see `vmonf.start.metric`. These clusters are taken if
+    they agree more by 0.1, and contradict no more labels.
 
     With labels, clusters are named after them, labelled rows are in their own cluster, and
     candidates that contradict the labels are left out. Of more than 20,000 rows, a sample is
@@ -116,13 +105,76 @@ def agreeing_clusters(
     if sample is None or len(sample.x) != rows.n_rows:
         sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
     known = rows.component[chosen]
-    n_labels = np.bincount(known[known >= 0], minlength=n_components)
+    found = _compared(sample, known, n_components, seed)
+    if found.highest < AGREED and sample.x.shape[1] > 1:
+        moved = within_clusters(sample, found.best, n_components, seed)
+        again = _compared(moved, known, n_components, seed, metric="within clusters")
+        is_better = again.highest >= found.highest + LEAST_GAIN
+        if is_better and again.n_contradicted <= found.n_contradicted:
+            found = again
+    is_labelled = len(np.unique(known[known >= 0])) == n_components
+    least = LEAST_AGREEMENT[found.agreement.metric]
+    if found.agreement.with_others < least and not is_labelled:
+        warnings.warn(
+            "The methods of init='auto' find different clusters, with a highest mean adjusted Rand "
+            f"index of {found.highest:.2f}, so that the initial clusters are a guess: try "
+            "another number of components, or give labels or clusters.",
+            stacklevel=2,
+        )
+
+    def of_all_rows(of_sample: IntArray) -> IntArray:
+        cluster = np.full(rows.n_rows, -1, dtype=np.int64)
+        cluster[chosen] = np.where(known >= 0, known, of_sample)
+        return cluster
+
+    best, *others = ((name, of_all_rows(cluster)) for name, cluster in found.clusters.items())
+    return Clustering(best[1], found.agreement, tuple(others))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The candidates in one metric.
+
+    Attributes
+    ----------
+    clusters : dict of str to int array of shape (n,)
+        The clusters of the candidates that contradict few labels, those that agree most first.
+    agreement : Agreement
+    highest : float
+        The highest agreement of these candidates with others.
+    n_contradicted : int
+        The number of labelled rows in wrong clusters, in the candidate with the fewest.
+    """
+
+    clusters: dict[str, IntArray]
+    agreement: Agreement
+    highest: float
+    n_contradicted: int
+
+    @property
+    def best(self) -> IntArray:
+        """The clusters of the candidate that is taken: shape (n,)."""
+        return self.clusters[self.agreement.chosen]
+
+
+def _compared(
+    sample: Sample,
+    known: IntArray,
+    n_components: int,
+    seed: int,
+    metric: Metric = "columns",
+) -> _Compared:
+    """Cluster a sample by all candidates, and compare their clusters in parts of it."""
     found = found_in_parts(sample, n_components, seed)
     clusters = {
         name: named_after_labels(cluster, known, n_components)
         for name, cluster in zip(candidates_for(n_components), found[0].clusters, strict=True)
     }
-    eligible = _agreeing_with_labels(list(clusters.values()), known)
+    labelled = known >= 0
+    n_wrong = [np.sum(cluster[labelled] != known[labelled]) for cluster in clusters.values()]
+    n_contradicted = int(min(n_wrong))
+    eligible = np.array(n_wrong) <= n_contradicted + max(1, MAX_CONTRADICTED * labelled.sum())
+    n_labels = np.bincount(known[labelled], minlength=n_components)
     if n_labels.min() >= FEWEST_LABELS_TO_SPREAD and n_components > 1:
         clusters[SPREAD] = spread_labels(sample, known, n_components)
         eligible = np.append(eligible, True)
@@ -136,112 +188,13 @@ def agreeing_clusters(
     votes[compared] = agreement_with_others(
         table[np.ix_(compared, compared)], [names[i] for i in np.flatnonzero(compared)]
     )
-    highest = np.max(votes[eligible], initial=-np.inf)
+    highest = float(np.max(votes[eligible], initial=-np.inf))
     if highest < UNRELATED:
         votes = np.diag(table)
     order = np.argsort(-np.where(eligible, votes, -np.inf), kind="stable")
-    best = names[order[0]]
-    agreement = Agreement(best, names, tuple(map(tuple, table.tolist())))
-    if agreement.with_others < LEAST_AGREEMENT and not n_labels.all():
-        warnings.warn(
-            "The methods of init='auto' find different clusters, with a highest mean adjusted Rand "
-            f"index of {highest:.2f}, so that the initial clusters are a guess: try "
-            "another number of components, or give labels or clusters.",
-            stacklevel=2,
-        )
-
-    def of_all_rows(name: str) -> IntArray:
-        cluster = np.full(rows.n_rows, -1, dtype=np.int64)
-        cluster[chosen] = np.where(known >= 0, known, clusters[name])
-        return cluster
-
-    others = tuple((names[i], of_all_rows(names[i])) for i in order[1:] if eligible[i])
-    return Clustering(of_all_rows(best), agreement, others)
-
-
-def _agreeing_with_labels(clusters: list[IntArray], known: IntArray) -> NDArray[np.bool_]:
-    """Mask of the candidates that contradict few labels: shape (number of candidates,)."""
-    labelled = known >= 0
-    wrong = np.array([np.sum(cluster[labelled] != known[labelled]) for cluster in clusters])
-    mask: NDArray[np.bool_] = wrong <= wrong.min() + max(1, MAX_CONTRADICTED * labelled.sum())
-    return mask
-
-
-@dataclass(frozen=True)
-class Found:
-    """The clusters of some rows of a sample.
-
-    Attributes
-    ----------
-    index : int array of shape (m,)
-        The rows of the sample.
-    clusters : list of int arrays of shape (m,)
-        Of each candidate.
-    """
-
-    index: IntArray
-    clusters: list[IntArray]
-
-
-def found_in_parts(sample: Sample, n_components: int, seed: int) -> list[Found]:
-    """The clusters that the candidates find in all rows of a sample, and in two parts of them."""
-    return [
-        Found(index, clusters_of_candidates(part, n_components, seed))
-        for index, part in whole_and_parts(sample, seed)
-    ]
-
-
-def candidates_for(n_components: int) -> dict[str, ClusterSample]:
-    """The clusterings that are compared with this number of components, by name."""
-    return {
-        name: method
-        for name, method in CANDIDATES.items()
-        if name != "graph" or n_components <= MOST_CUT
-    }
-
-
-def clusters_of_candidates(sample: Sample, n_components: int, seed: int) -> list[IntArray]:
-    """The clusters of each candidate: shape (n,)."""
-    return [
-        clusters_of_sample(method, sample, n_components, seed)
-        for method in candidates_for(n_components).values()
-    ]
-
-
-def whole_and_parts(sample: Sample, seed: int) -> list[tuple[IntArray, Sample]]:
-    """The whole sample and two random parts, each with the indices of its rows."""
-    return [(np.arange(len(sample.x)), sample), *sample.once(random_parts, seed)]
-
-
-def between_parts(
-    found: list[Found], measure: Callable[[IntArray, IntArray, Array], float], weight: Array
-) -> Array:
-    """Mean of a measure between clusters that two candidates find in different rows.
-
-    Clusters that two methods find in different rows agree only if they do not depend on the rows.
-    Two methods that are alike do not agree more than others, unless their clusters are stable.
-
-    Parameters
-    ----------
-    found : list of Found
-        The clusters of C candidates in different parts of a sample.
-    measure : callable
-        ``measure(first, second, weight)`` compares two clusterings of the same rows.
-    weight : array of shape (n,)
-        Of the rows of the sample.
-
-    Returns
-    -------
-    array of shape (C, C)
-    """
-    n_candidates = len(found[0].clusters)
-    total = np.zeros((n_candidates, n_candidates))
-    for one, other in combinations(found, 2):
-        index, in_one, in_other = np.intersect1d(
-            one.index, other.index, assume_unique=True, return_indices=True
-        )
-        for i, first in enumerate(one.clusters):
-            for j, second in enumerate(other.clusters):
-                total[i, j] += measure(first[in_one], second[in_other], weight[index])
-    n_pairs = len(found) * (len(found) - 1) / 2
-    return (total + total.T) / (2 * n_pairs)
+    return _Compared(
+        {names[i]: clusters[names[i]] for i in order if eligible[i]},
+        Agreement(names[order[0]], names, tuple(map(tuple, table.tolist())), metric),
+        highest,
+        n_contradicted,
+    )

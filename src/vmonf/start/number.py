@@ -20,7 +20,7 @@ from joblib import Parallel, delayed
 from vmonf.machine import one_blas_thread
 from vmonf.metrics import adjusted_rand_index, information
 from vmonf.rows import Rows
-from vmonf.start.agreement import (
+from vmonf.start.comparison import (
     CANDIDATES,
     between_parts,
     candidates_for,
@@ -31,6 +31,7 @@ from vmonf.start.agreement import (
 from vmonf.start.gaussian_mixture import GaussianStart
 from vmonf.start.graph import eigenvectors_for
 from vmonf.start.merged import mixture_of
+from vmonf.start.metric import within_clusters
 from vmonf.start.peaks import prominences
 from vmonf.start.sample import (
     NEIGHBOURS,
@@ -40,7 +41,7 @@ from vmonf.start.sample import (
     filled_clusters,
     sample_of,
 )
-from vmonf.start.starts import agreement_with_others
+from vmonf.start.starts import Metric, agreement_with_others
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,13 @@ VALLEY = 0.5
 PENALTY = 3.0
 #: Without such a valley, one cluster is chosen if the starts agree less than this at the best K.
 #: Rows of one Gaussian, a uniform distribution, or along a line or an arc seldom agree more.
-LEAST_AGREEMENT_OF_SEVERAL = 0.8
+LEAST_AGREEMENT_OF_SEVERAL: dict[Metric, float] = {"columns": 0.8, "within clusters": 0.9}
+
+#: If the starts agree less than this at the best K, K is also searched for in the metric of the
+#: deviations within the clusters on which they agree most.
+AGREED = 0.85
+#: The K of that search is taken if its score is higher by more than this, in nats.
+LEAST_GAIN = 0.1
 
 #: Why a number was chosen.
 Reason = Literal["agreement", "one cluster", "few rows", "classes", "clusters", "given"]
@@ -109,6 +116,9 @@ class Number:
         the two, in nats. NaN if nothing was searched.
     valley_error : float
         The standard error of a difference of two log densities, in nats.
+    metric : str
+        "within clusters" if the search was repeated in the metric of the deviations within
+        clusters, and had a higher score there; otherwise "columns".
     """
 
     chosen: int
@@ -119,6 +129,7 @@ class Number:
     separation: tuple[float, ...] = ()
     valley: float = math.nan
     valley_error: float = STANDARD_ERROR
+    metric: Metric = "columns"
 
     @property
     def score(self) -> tuple[float, ...]:
@@ -169,6 +180,11 @@ def number_of_clusters(
     valley of the density is deeper than half the logarithm of the number of rows, in standard
     errors.
 
+    If the starts agree less than 0.85 at the best K, the search is repeated in the metric of the
+    deviations within the clusters of this K, where 0.9 takes the place of 0.8; see
+    `vmonf.start.metric`. The search of the higher
+    score is taken.
+
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
 
@@ -203,6 +219,18 @@ def number_of_clusters(
     bound = min(at_most, len(sample.x) // FEWEST_ROWS_A_CLUSTER)
     if at_least >= at_most or bound < max(2, at_least):
         return Number(at_least, "classes" if at_least > 1 else "few rows"), sample
+    number = _searched(sample, "columns", at_least, bound, seed)
+    first = number.best_candidate
+    if number.agreement[number.candidates.index(first)] < AGREED and sample.x.shape[1] > 1:
+        moved = within_clusters(sample, _agreeing(sample, first, seed), first, seed)
+        again = _searched(moved, "within clusters", at_least, bound, seed)
+        if max(again.score) > max(number.score) + LEAST_GAIN:
+            number = again
+    return number, sample
+
+
+def _searched(sample: Sample, metric: Metric, at_least: int, bound: int, seed: int) -> Number:
+    """The number of clusters of a sample, whose distances are of this metric."""
     with one_blas_thread():  # as in the workers, so that the numbers are the same
         peaks = peak_prominences(sample)
         n_peaks = 1 + int(np.sum(peaks > NOISE * STANDARD_ERROR))
@@ -218,15 +246,24 @@ def number_of_clusters(
         _numbers(shared),
         _numbers(_separations(peaks, candidates)),
         float(peaks[0]),
+        metric=metric,
     )
     i = candidates.index(number.best_candidate)
     deep = VALLEY * math.log(len(sample.x)) * STANDARD_ERROR
-    is_one = number.valley <= deep and agreement[i] < LEAST_AGREEMENT_OF_SEVERAL
+    is_one = number.valley <= deep and agreement[i] < LEAST_AGREEMENT_OF_SEVERAL[metric]
     if at_least > 1 or not is_one:
         allowed = [k for k in candidates if k >= at_least]
         best = max(allowed, key=lambda k: number.score[candidates.index(k)])
         number = replace(number, chosen=best, reason="agreement")
-    return number, sample
+    return number
+
+
+def _agreeing(sample: Sample, n_components: int, seed: int) -> IntArray:
+    """The clusters of the candidate that agrees most with others: shape (n,)."""
+    found = found_in_parts(sample, n_components, seed)
+    table = between_parts(found, adjusted_rand_index, sample.weight)
+    votes = agreement_with_others(table, tuple(candidates_for(n_components)))
+    return found[0].clusters[int(votes.argmax())]
 
 
 def peak_prominences(sample: Sample) -> Array:

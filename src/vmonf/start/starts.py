@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 #: among others returns a `Clustering`.
 ClusterRows: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray | Clustering]"
 
+#: The metric in which a start clusters the rows: standardised columns, or the deviations within
+#: clusters.
+Metric: TypeAlias = Literal["columns", "within clusters"]
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -38,11 +42,15 @@ class Agreement:
         The mean adjusted Rand index between the clusters that each two candidates find in
         different random parts of the rows. For a candidate and itself it tells how stable its
         clusters are.
+    metric : str
+        "within clusters" if the candidates clustered the rows in the metric of the deviations
+        within clusters, since they agree more there; otherwise "columns".
     """
 
     chosen: str
     names: tuple[str, ...] = ()
     table: tuple[tuple[float, ...], ...] = ()
+    metric: Metric = "columns"
 
     @property
     def with_others(self) -> float:
@@ -60,9 +68,11 @@ class Agreement:
         """The choice in one sentence."""
         if not self.names:
             return f"The start was {self.chosen!r}."
+        where = ", in the metric of the deviations within clusters"
         return (
             f"The start {self.chosen!r} was chosen from {len(self.names)}: its clusters agree with "
-            f"those of others by a mean adjusted Rand index of {self.with_others:.2f}."
+            f"those of others by a mean adjusted Rand index of {self.with_others:.2f}"
+            f"{'' if self.metric == 'columns' else where}."
         )
 
 

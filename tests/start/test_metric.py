@@ -50,7 +50,7 @@ def test_columns_are_kept_where_methods_agree():
 
 def test_the_covariance_within_clusters_is_the_identity(monkeypatch):
     X, y = hidden_clusters()
-    monkeypatch.setattr(metric, "clusters_of_candidates", lambda *_: [y] * 5)
+    monkeypatch.setattr(metric, "clusters_of_sample", lambda *_: y)
     weight = np.linspace(0.5, 1.5, len(X))
     sample = sample_of(rows_of(X).x, weight, 0)
     x = within_clusters(sample, y, 3, 0).x
@@ -65,7 +65,7 @@ def test_the_covariance_within_clusters_is_the_identity(monkeypatch):
 
 def test_units_and_mixtures_of_the_columns_do_not_matter(monkeypatch):
     X, y = hidden_clusters()
-    monkeypatch.setattr(metric, "clusters_of_candidates", lambda *_: [y] * 5)
+    monkeypatch.setattr(metric, "clusters_of_sample", lambda *_: y)
     mixed = X @ np.random.default_rng(1).normal(size=(4, 4))
     distances = [
         pdist(within_clusters(sample_of(rows_of(each).x, np.ones(len(X)), 0), y, 3, 0).x)

@@ -47,14 +47,15 @@ FEWEST_LABELS_TO_SPREAD = 10
 #: is taken that finds the most similar clusters in different parts of the rows. A small cluster
 #: beside a large one, for example, may be found by Gaussian mixtures alone.
 UNRELATED = 0.25
-#: Below this mean agreement, in either metric, there is a warning. Rows of a single Gaussian give
-#: 0.1 to 0.4 in standardised columns and, where it is taken, 0.25 to 0.6 in the metric within
-#: clusters. Only a few tables that have clusters give less than this.
-LEAST_AGREEMENT: dict[Metric, float] = {"columns": 0.3, "within clusters": 0.6}
+#: Below this mean agreement there is a warning. Rows of a single Gaussian give 0.1 to 0.4, and only
+#: a few tables that have clusters give less than 0.3.
+LEAST_AGREEMENT = 0.3
 #: Below this mean agreement, the candidates also cluster the rows in the metric within clusters.
 AGREED = 0.85
-#: These clusters are taken if the candidates agree more on them by this. Clusters, whether right or
-#: wrong, are found more often in a metric that was made from them.
+#: These clusters are taken if the candidates agree on them by this at least. Rows without clusters
+#: give 0.25 to 0.65 there: wrong clusters, too, are found again in a metric that is made from them.
+LEAST_WITHIN = 0.6
+#: For the same reason, the candidates must agree more than in standardised columns, by this.
 LEAST_GAIN = 0.1
 
 
@@ -71,7 +72,7 @@ def agreeing_clusters(
 
     If the best agrees by less than 0.85, the candidates cluster the rows once more, in the metric
     of the deviations within its clusters; see `vmonf.start.metric`. These clusters are taken if
-    they agree more by 0.1, and contradict no more labels.
+    the best agrees by at least 0.6, and more by 0.1, and they contradict no more labels.
 
     With labels, clusters are named after them, labelled rows are in their own cluster, and
     candidates that contradict the labels are left out. Of more than 20,000 rows, a sample is
@@ -109,12 +110,11 @@ def agreeing_clusters(
     if found.highest < AGREED and sample.x.shape[1] > 1:
         moved = within_clusters(sample, found.best, n_components, seed)
         again = _compared(moved, known, n_components, seed, metric="within clusters")
-        is_better = again.highest >= found.highest + LEAST_GAIN
+        is_better = again.highest >= max(LEAST_WITHIN, found.highest + LEAST_GAIN)
         if is_better and again.n_contradicted <= found.n_contradicted:
             found = again
     is_labelled = len(np.unique(known[known >= 0])) == n_components
-    least = LEAST_AGREEMENT[found.agreement.metric]
-    if found.agreement.with_others < least and not is_labelled:
+    if found.agreement.with_others < LEAST_AGREEMENT and not is_labelled:
         warnings.warn(
             "The methods of init='auto' find different clusters, with a highest mean adjusted Rand "
             f"index of {found.highest:.2f}, so that the initial clusters are a guess: try "

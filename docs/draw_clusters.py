@@ -96,6 +96,33 @@ def draw_atoms() -> Figure:
     return figure
 
 
+def draw_metric() -> Figure:
+    """Draw clusters that a common size hides, and the rows in the metric within clusters."""
+    random = np.random.default_rng(0)
+    y = np.arange(600) % 4
+    size = 4 * random.normal(size=(600, 1))
+    X = size * [1, 1] + y[:, None] * [0.6, -0.6] + 0.12 * random.normal(size=(600, 2))
+    standardised = (X - X.mean(axis=0)) / X.std(axis=0)
+    mixture = FlowMixture(4, random_state=0).fit(X)
+    found = mixture.predict(X)
+    deviations = X - np.array([X[found == c].mean(axis=0) for c in range(4)])[found]
+    root = np.linalg.cholesky(np.cov(deviations.T))
+    by_kmeans = KMeans(4, n_init=10, random_state=0).fit_predict(standardised)
+    panels = [
+        (standardised, by_kmeans, "k-means, standardised columns"),
+        (standardised, found, "FlowMixture, standardised columns"),
+        (np.linalg.solve(root, X.T).T, found, "FlowMixture, metric within clusters"),
+    ]
+    figure = new_figure(11, 3.9)
+    for ax, (rows, clusters, title) in zip(figure.subplots(1, 3), panels, strict=True):
+        ax.scatter(*rows.T, c=np.array(OKABE_ITO)[clusters], s=4, linewidths=0)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, color=INK)
+        ax.set_xlabel(f"accuracy {clustering_accuracy(y, clusters):.2f}", color=INK)
+    set_title(figure, "Four clusters that differ less than their common size")
+    return figure
+
+
 def draw_number() -> Figure:
     """Draw the choice of K for the pinwheel."""
     X, _ = Pinwheel().sample(200, random_state=0)
@@ -109,6 +136,7 @@ def main() -> None:
         drawn = {
             "clusters-shapes": draw_shapes(),
             "clusters-atoms": draw_atoms(),
+            "clusters-metric": draw_metric(),
         }
         for name, figure in drawn.items():
             figure.savefig(IMAGES / f"{name}.png")

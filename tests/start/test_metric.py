@@ -53,7 +53,9 @@ def test_the_covariance_within_clusters_is_the_identity(monkeypatch):
     monkeypatch.setattr(metric, "clusters_of_sample", lambda *_: y)
     weight = np.linspace(0.5, 1.5, len(X))
     sample = sample_of(rows_of(X).x, weight, 0)
-    x = within_clusters(sample, y, 3, 0).x
+    moved, agreement = within_clusters(sample, y, 3, 0)
+    assert agreement == 1
+    x = moved.x
     copies = np.repeat(np.arange(len(X)), np.round(1000 * weight).astype(int))
     within = np.zeros((4, 4))
     for c in range(3):
@@ -68,7 +70,7 @@ def test_units_and_mixtures_of_the_columns_do_not_matter(monkeypatch):
     monkeypatch.setattr(metric, "clusters_of_sample", lambda *_: y)
     mixed = X @ np.random.default_rng(1).normal(size=(4, 4))
     distances = [
-        pdist(within_clusters(sample_of(rows_of(each).x, np.ones(len(X)), 0), y, 3, 0).x)
+        pdist(within_clusters(sample_of(rows_of(each).x, np.ones(len(X)), 0), y, 3, 0)[0].x)
         for each in (X, mixed)
     ]
     np.testing.assert_allclose(*distances, rtol=0.01)
@@ -80,7 +82,7 @@ def test_directions_without_variation_are_harmless():
     X = np.column_stack([X, X[:, 0] + X[:, 1], X[:, 0]])
     found = agreeing_clusters(rows_of(X), 4, 0)
     assert np.isin(found.cluster, range(4)).all()
-    x = within_clusters(sample_of(rows_of(X).x, np.ones(200), 0), found.cluster, 4, 0).x
+    x = within_clusters(sample_of(rows_of(X).x, np.ones(200), 0), found.cluster, 4, 0)[0].x
     assert np.isfinite(x).all()
     assert np.abs(x).max() < 100
 

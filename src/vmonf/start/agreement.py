@@ -108,11 +108,7 @@ def agreeing_clusters(
     known = rows.component[chosen]
     found = _compared(sample, known, n_components, seed)
     if found.highest < AGREED and sample.x.shape[1] > 1:
-        moved = within_clusters(sample, found.best, n_components, seed)
-        again = _compared(moved, known, n_components, seed, metric="within clusters")
-        is_better = again.highest >= max(LEAST_WITHIN, found.highest + LEAST_GAIN)
-        if is_better and again.n_contradicted <= found.n_contradicted:
-            found = again
+        found = _within(sample, known, n_components, seed, found)
     is_labelled = len(np.unique(known[known >= 0])) == n_components
     if found.agreement.with_others < LEAST_AGREEMENT and not is_labelled:
         warnings.warn(
@@ -155,6 +151,20 @@ class _Compared:
     def best(self) -> IntArray:
         """The clusters of the candidate that is taken: shape (n,)."""
         return self.clusters[self.agreement.chosen]
+
+
+def _within(
+    sample: Sample, known: IntArray, n_components: int, seed: int, found: _Compared
+) -> _Compared:
+    """The candidates in the metric within the best clusters, if they agree more there."""
+    least = max(LEAST_WITHIN, found.highest + LEAST_GAIN)
+    moved, agreement = within_clusters(sample, found.best, n_components, seed)
+    # Clusters of the same rows agree more than those of different parts.
+    if agreement < least:
+        return found
+    again = _compared(moved, known, n_components, seed, metric="within clusters")
+    is_better = again.highest >= least and again.n_contradicted <= found.n_contradicted
+    return again if is_better else found
 
 
 def _compared(

@@ -40,7 +40,9 @@ SHARE_OF_ALL = 0.03
 LEAST_VARIANCE = 1e-6
 
 
-def within_clusters(sample: Sample, cluster: IntArray, n_components: int, seed: int) -> Sample:
+def within_clusters(
+    sample: Sample, cluster: IntArray, n_components: int, seed: int
+) -> tuple[Sample, float]:
     """The rows of a sample in the metric of the deviations within clusters.
 
     Beginning with the given clusters, the rows are transformed so that the covariance within
@@ -55,6 +57,13 @@ def within_clusters(sample: Sample, cluster: IntArray, n_components: int, seed: 
         The first clusters.
     n_components : int
     seed : int
+
+    Returns
+    -------
+    sample : Sample
+        The transformed rows.
+    agreement : float
+        How well the last clusters agree with those of others, all of the same rows.
     """
     chosen = np.arange(len(sample.x))
     if len(chosen) > MAX_ROWS:
@@ -70,10 +79,12 @@ def within_clusters(sample: Sample, cluster: IntArray, n_components: int, seed: 
         table = np.array(
             [[adjusted_rand_index(one, other, weight) for other in found] for one in found]
         )
-        before, cluster = cluster, found[int(agreement_with_others(table, tuple(methods)).argmax())]
+        votes = agreement_with_others(table, tuple(methods))
+        before, cluster = cluster, found[int(votes.argmax())]
         if adjusted_rand_index(before, cluster, weight) > SAME:
             break
-    return Sample(_divided(sample.x, _root_within(x, weight, cluster)), sample.weight)
+    moved = Sample(_divided(sample.x, _root_within(x, weight, cluster)), sample.weight)
+    return moved, float(votes.max())
 
 
 def _root_within(x: Array, weight: Array, cluster: IntArray) -> Array:

@@ -222,7 +222,7 @@ def number_of_clusters(
     number = _searched(sample, "columns", at_least, bound, seed)
     first = number.best_candidate
     if number.agreement[number.candidates.index(first)] < AGREED and sample.x.shape[1] > 1:
-        moved = within_clusters(sample, _agreeing(sample, first, seed), first, seed)
+        moved, _ = within_clusters(sample, _agreeing(sample, first, seed), first, seed)
         again = _searched(moved, "within clusters", at_least, bound, seed)
         if max(again.score) > max(number.score) + LEAST_GAIN:
             number = again

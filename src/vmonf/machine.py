@@ -70,9 +70,18 @@ def one_blas_thread() -> Iterator[None]:
     The whole process then uses one thread of BLAS, and this thread uses one of OpenMP.
     """
     torch.get_num_threads()  # makes torch's number that of OpenMP before it is changed here
-    openmp = ThreadpoolController().select(user_api="openmp")
+    openmp = _libraries().select(user_api="openmp")
     with openmp.limit(limits=1), _blas.held(to_one=True):
         yield
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries of BLAS and OpenMP, which are all loaded with vmonf.
+
+    They are looked for once: it takes 10 milliseconds or more, as long as a small start.
+    """
+    return ThreadpoolController()
 
 
 def blas_threads_for(n_features: int) -> AbstractContextManager[None]:
@@ -97,7 +106,7 @@ class _Blas:
         with self.lock:
             if self.n_held == 0:
                 self.setter = ThreadPoolExecutor(1)
-                self.blas = ThreadpoolController().select(user_api="blas")
+                self.blas = _libraries().select(user_api="blas")
                 self.found = self.blas.limit(limits=None)
             if to_one and self.n_to_one == 0:
                 self.setter.submit(self.blas.limit, limits=1).result()

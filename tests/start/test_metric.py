@@ -9,8 +9,8 @@ from sklearn.metrics import adjusted_rand_score
 from vmonf import FlowMixture, PosteriorMLP, Training
 from vmonf.rows import Rows
 from vmonf.start import metric
-from vmonf.start.agreement import AGREED, agreeing_clusters
-from vmonf.start.metric import SHARE_OF_ALL, within_clusters
+from vmonf.start.agreement import agreeing_clusters
+from vmonf.start.metric import AGREED, SHARE_OF_ALL, within_clusters
 from vmonf.start.number import number_of_clusters
 from vmonf.start.sample import sample_of
 

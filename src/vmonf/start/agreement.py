@@ -18,7 +18,7 @@ from vmonf.metrics import adjusted_rand_index
 from vmonf.rows import Rows
 from vmonf.start.comparison import between_parts, candidates_for, found_in_parts
 from vmonf.start.graph import spread_labels
-from vmonf.start.metric import within_clusters
+from vmonf.start.metric import AGREED, within_clusters
 from vmonf.start.sample import MAX_ROWS, Sample, drawn, sample_of
 from vmonf.start.starts import (
     MOST_COMPARED,
@@ -50,10 +50,9 @@ UNRELATED = 0.25
 #: Below this mean agreement there is a warning. Rows of a single Gaussian give 0.1 to 0.4, and only
 #: a few tables that have clusters give less than 0.3.
 LEAST_AGREEMENT = 0.3
-#: Below this mean agreement, the candidates also cluster the rows in the metric within clusters.
-AGREED = 0.85
-#: These clusters are taken if the candidates agree on them by this at least. Rows without clusters
-#: give 0.25 to 0.65 there: wrong clusters, too, are found again in a metric that is made from them.
+#: Clusters in the metric within clusters are taken if the candidates agree on them by this at
+#: least. Rows without clusters give 0.25 to 0.65 there: wrong clusters, too, are found again in a
+#: metric that is made from them.
 LEAST_WITHIN = 0.6
 #: For the same reason, the candidates must agree more than in standardised columns, by this.
 LEAST_GAIN = 0.1
@@ -108,7 +107,7 @@ def agreeing_clusters(
     known = rows.component[chosen]
     found = _compared(sample, known, n_components, seed)
     if found.highest < AGREED and sample.x.shape[1] > 1:
-        found = _within(sample, known, n_components, seed, found)
+        found = _within_clusters_of(found, sample, known, n_components, seed)
     is_labelled = len(np.unique(known[known >= 0])) == n_components
     if found.agreement.with_others < LEAST_AGREEMENT and not is_labelled:
         warnings.warn(
@@ -153,13 +152,13 @@ class _Compared:
         return self.clusters[self.agreement.chosen]
 
 
-def _within(
-    sample: Sample, known: IntArray, n_components: int, seed: int, found: _Compared
+def _within_clusters_of(
+    found: _Compared, sample: Sample, known: IntArray, n_components: int, seed: int
 ) -> _Compared:
-    """The candidates in the metric within the best clusters, if they agree more there."""
+    """The candidates in the metric within the clusters found, if they agree more there."""
     least = max(LEAST_WITHIN, found.highest + LEAST_GAIN)
     moved, agreement = within_clusters(sample, found.best, n_components, seed)
-    # Clusters of the same rows agree more than those of different parts.
+    # Clusters of the same rows agree more, as a rule, than those of different parts.
     if agreement < least:
         return found
     again = _compared(moved, known, n_components, seed, metric="within clusters")

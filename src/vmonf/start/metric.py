@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
+#: If the starts agree less than this in standardised columns, they are compared in this metric too.
+AGREED = 0.85
 #: The metric is found with at most this many rows.
 MAX_ROWS = 3_000
 #: Clusters are found at most this many times.

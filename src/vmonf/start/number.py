@@ -31,7 +31,7 @@ from vmonf.start.comparison import (
 from vmonf.start.gaussian_mixture import GaussianStart
 from vmonf.start.graph import eigenvectors_for
 from vmonf.start.merged import mixture_of
-from vmonf.start.metric import within_clusters
+from vmonf.start.metric import AGREED, within_clusters
 from vmonf.start.peaks import prominences
 from vmonf.start.sample import (
     NEIGHBOURS,
@@ -74,10 +74,8 @@ PENALTY = 3.0
 #: Rows of one Gaussian, a uniform distribution, or along a line or an arc seldom agree more.
 LEAST_AGREEMENT_OF_SEVERAL: dict[Metric, float] = {"columns": 0.8, "within clusters": 0.9}
 
-#: If the starts agree less than this at the best K, K is also searched for in the metric of the
-#: deviations within the clusters on which they agree most.
-AGREED = 0.85
-#: The K of that search is taken if its score is higher by more than this, in nats.
+#: The K that is found in the metric within clusters is taken if its score is higher by more than
+#: this, in nats.
 LEAST_GAIN = 0.1
 
 #: Why a number was chosen.

@@ -18,7 +18,9 @@ from scipy.linalg import solve_triangular
 
 from vmonf.metrics import adjusted_rand_index
 from vmonf.start.comparison import candidates_for
-from vmonf.start.sample import Sample, clusters_of_sample
+from vmonf.start.gaussian_mixture import first_weight
+from vmonf.start.gaussians import moments_of
+from vmonf.start.sample import Sample, clusters_of_sample, drawn
 from vmonf.start.starts import agreement_with_others
 
 if TYPE_CHECKING:
@@ -67,11 +69,9 @@ def within_clusters(
     agreement : float
         How well the last clusters agree with those of others, all of the same rows.
     """
-    chosen = np.arange(len(sample.x))
-    if len(chosen) > MAX_ROWS:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(chosen))[:MAX_ROWS])
+    chosen = drawn(cluster, MAX_ROWS, np.random.default_rng(seed))
     x, weight, cluster = sample.x[chosen], sample.weight[chosen], cluster[chosen]
-    methods = {**candidates_for(n_components)}
+    methods = candidates_for(n_components)
     methods.pop("gaussian", None)
     for _ in range(ROUNDS):
         moved = Sample(_divided(x, _root_within(x, weight, cluster)), weight)
@@ -92,13 +92,12 @@ def within_clusters(
 def _root_within(x: Array, weight: Array, cluster: IntArray) -> Array:
     """A triangular root of the covariance within clusters, mixed with that of all rows: (D, D)."""
     n_features = x.shape[1]
-    covariance = np.zeros((n_features, n_features))
-    everyone = np.zeros_like(cluster)
-    for of_rows, share in ((cluster, 1.0), (everyone, SHARE_OF_ALL)):
-        for c in np.unique(of_rows):
-            members = of_rows == c
-            deviations = x[members] - np.average(x[members], axis=0, weights=weight[members])
-            covariance += share * (deviations.T * weight[members]) @ deviations / weight.sum()
+    members = first_weight(cluster, weight, int(cluster.max()) + 1)
+    within, of_all = (
+        moments_of(x, of_rows, diagonal=False).scatters.sum(axis=0) / weight.sum()
+        for of_rows in (members, weight[None])
+    )
+    covariance = within + SHARE_OF_ALL * of_all
     covariance[np.diag_indices(n_features)] += LEAST_VARIANCE
     return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 

@@ -10,6 +10,7 @@ little information, but may be a clear peak.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ from vmonf.metrics import adjusted_rand_index, information
 from vmonf.rows import Rows
 from vmonf.start.comparison import (
     CANDIDATES,
+    Found,
     between_parts,
     candidates_for,
     clusters_of_candidates,
@@ -259,9 +261,18 @@ def _searched(sample: Sample, metric: Metric, at_least: int, bound: int, seed: i
 def _agreeing(sample: Sample, n_components: int, seed: int) -> IntArray:
     """The clusters of the candidate that agrees most with others: shape (n,)."""
     found = found_in_parts(sample, n_components, seed)
-    table = between_parts(found, adjusted_rand_index, sample.weight)
-    votes = agreement_with_others(table, tuple(candidates_for(n_components)))
-    return found[0].clusters[int(votes.argmax())]
+    return found[0].clusters[int(_votes(found, adjusted_rand_index, sample, n_components).argmax())]
+
+
+def _votes(
+    found: list[Found],
+    measure: Callable[[IntArray, IntArray, Array], float],
+    sample: Sample,
+    n_components: int,
+) -> Array:
+    """How well each candidate agrees with others, in this measure: shape (C,)."""
+    table = between_parts(found, measure, sample.weight)
+    return agreement_with_others(table, tuple(candidates_for(n_components)))
 
 
 def peak_prominences(sample: Sample) -> Array:
@@ -312,8 +323,7 @@ def _comparisons(sample: Sample, candidates: range, seed: int) -> tuple[Array, A
     for i, k in enumerate(candidates):
         found = found_in_parts(sample, k, seed)
         for measure, best in ((adjusted_rand_index, agreement), (_penalised_information, shared)):
-            table = between_parts(found, measure, sample.weight)
-            best[i] = agreement_with_others(table, tuple(candidates_for(k))).max()
+            best[i] = _votes(found, measure, sample, k).max()
     return agreement, shared
 
 

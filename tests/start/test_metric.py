@@ -11,7 +11,7 @@ from vmonf.rows import Rows
 from vmonf.start import metric
 from vmonf.start.agreement import agreeing_clusters
 from vmonf.start.metric import AGREED, SHARE_OF_ALL, within_clusters
-from vmonf.start.number import number_of_clusters
+from vmonf.start.number import _in_best_metric, number_of_clusters
 from vmonf.start.sample import sample_of
 
 
@@ -121,3 +121,14 @@ def test_the_number_of_hidden_clusters_is_found():
     number, _ = number_of_clusters(rows_of(X), 1, 6, 0)
     assert number.chosen == 3
     assert number.metric == "within clusters"
+
+
+def test_the_metric_is_that_of_the_number_for_which_methods_agree_most_in_it(monkeypatch):
+    sample = sample_of(rows_of(hidden_clusters(60)[0]).x, np.ones(60), 0)
+    agreement = {2: 0.65, 3: 0.9, 4: 0.7, 13: 0.95}
+    monkeypatch.setattr(
+        "vmonf.start.number.within_clusters", lambda sample, first, k, seed: (k, agreement[k])
+    )
+    assert _in_best_metric(sample, tuple(agreement), 0) == 3
+    agreement.update({2: 0.55, 3: 0.55, 4: 0.59})
+    assert _in_best_metric(sample, tuple(agreement), 0) is None

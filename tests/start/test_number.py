@@ -6,6 +6,7 @@ from collections import Counter
 import joblib
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from sklearn.datasets import make_blobs, make_moons
 from sklearn.metrics import adjusted_rand_score
 
@@ -15,10 +16,14 @@ from vmonf.rows import Rows
 from vmonf.start import Number, comparison, number
 from vmonf.start.comparison import CANDIDATES, between_parts, found_in_parts
 from vmonf.start.number import (
-    STANDARD_ERROR,
+    SCALES,
     _separations,
+    deepest_valley,
     number_of_clusters,
+    peak_prominences,
+    standard_error,
 )
+from vmonf.start.peaks import log_density
 from vmonf.start.sample import sample_of
 from vmonf.start.starts import agreement_with_others
 
@@ -50,7 +55,7 @@ def test_the_number_of_blobs_and_moons(three_blobs):
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
-@pytest.mark.parametrize("n_features", [2, 5])
+@pytest.mark.parametrize("n_features", [1, 2, 5])
 def test_one_cluster(kind, n_features):
     X = getattr(np.random.default_rng(0), kind)(size=(300, n_features))
     found, _ = number_of_clusters(rows_of(X), 1, 6, 0)
@@ -79,17 +84,54 @@ def test_clusters_that_all_methods_find_share_their_entropy(three_blobs):
 
 
 def test_separation_is_a_ratio_of_prominences_above_noise():
-    noise = 2.5 * STANDARD_ERROR
+    noise = 2.5 * standard_error(number.NEIGHBOURS)
     found = _separations(np.array([4.0, 2.0, 0.1, 0.0]), range(2, 7))
     np.testing.assert_allclose(found, [math.log(2), math.log(2 / noise), 0, 0, 0])
 
 
-def test_the_standard_error_is_that_of_log_densities():
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_standard_error_is_that_of_log_densities(scale):
     """The volume that holds k neighbours of uniform rows has this spread."""
     random = np.random.default_rng(0)
-    volumes = random.gamma(shape=number.NEIGHBOURS, size=(20_000, 2))
+    volumes = random.gamma(shape=scale, size=(20_000, 2))
     spread = np.log(volumes[:, 0] / volumes[:, 1]).std()
-    assert pytest.approx(spread, rel=0.1) == STANDARD_ERROR
+    assert pytest.approx(spread, rel=0.1) == standard_error(scale)
+
+
+def test_the_density_of_peaks_is_that_of_the_rows():
+    X = np.random.default_rng(0).normal(size=(2000, 2))
+    inside = np.linalg.norm(X, axis=1) < 2
+    truth = multivariate_normal(np.zeros(2)).logpdf(X[inside])
+    errors = []
+    for scale in SCALES:
+        error = 2 * log_density(sample_of(X, np.ones(2000), 0), scale)[inside] - truth
+        # Up to a constant, which is about the same at all scales.
+        errors.append((error.mean(), error.std()))
+    means, deviations = np.transpose(errors)
+    assert np.ptp(means) < 0.1
+    assert deviations[0] < 0.3
+    assert (np.diff(deviations[:4]) < 0).all()
+
+
+def test_a_shallow_valley_shows_with_many_neighbours():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(3000, 2)) + np.where(np.arange(3000) % 2, 1.7, -1.7)[:, None] * [1, 0]
+    sample = sample_of(X, np.ones(3000), 0)
+    deep = number.VALLEY * math.log(3000)
+    valley, error = deepest_valley(sample)
+    assert peak_prominences(sample)[0] < deep * standard_error(10)
+    assert valley > deep * error
+    assert error < standard_error(20)
+    # In truth it is the difference of the log densities of a mean and of the middle.
+    assert valley == pytest.approx(1.7**2 / 2 - math.log(2), abs=0.3)
+
+
+def test_a_small_cluster_shows_with_few_neighbours():
+    random = np.random.default_rng(0)
+    X = np.concatenate([random.normal(size=(990, 2)), random.normal(size=(10, 2)) / 20 + [0, 5]])
+    valley, error = deepest_valley(sample_of(X, np.ones(1000), 0))
+    assert error == standard_error(10)
+    assert valley > number.VALLEY * math.log(1000) * error
 
 
 @pytest.mark.parametrize("backend", ["threading", "sequential"])

@@ -38,6 +38,7 @@ def plot_number(mixture: FlowMixture) -> Figure:
     starts share, less a penalty for what they do not share, and on top of it half the separation of
     K peaks of the density. Very low scores are cut off. The K that was chosen is marked in both. If
     the best has an agreement below the dashed line, and no valley of the density is deep, K is 1.
+    There is no such line for a search in the metric within clusters.
 
     Parameters
     ----------
@@ -83,12 +84,11 @@ def _draw_agreement(axes: Axes, number: Number) -> None:
     axes.plot(k, agreement, color=_AGREEMENT, marker="o", markersize=4.5, linewidth=1.3, zorder=3)
     axes.set_ylabel("adjusted Rand index")
     axes.set_title("Agreement of the starts")
-    least = LEAST_AGREEMENT_OF_SEVERAL[number.metric]
-    axes.axhline(least, color=INK, linewidth=1.1, linestyle="--", zorder=1)
-    entries = [
-        Line2D([], [], color=_AGREEMENT, marker="o", markersize=4.5, label="mean agreement"),
-        Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label="below it K may be 1"),
-    ]
+    entries = [Line2D([], [], color=_AGREEMENT, marker="o", markersize=4.5, label="mean agreement")]
+    if number.metric == "columns":
+        axes.axhline(LEAST_AGREEMENT_OF_SEVERAL, color=INK, linewidth=1.1, linestyle="--", zorder=1)
+        below = "below it K may be 1"
+        entries.append(Line2D([], [], color=INK, linewidth=1.1, linestyle="--", label=below))
     if number.chosen > 1:
         entries.append(Line2D([], [], color=FAINT, alpha=0.35, linewidth=8, label="K as chosen"))
     legend_beside(axes, entries)

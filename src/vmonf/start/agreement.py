@@ -18,7 +18,7 @@ from vmonf.metrics import adjusted_rand_index
 from vmonf.rows import Rows
 from vmonf.start.comparison import between_parts, candidates_for, found_in_parts
 from vmonf.start.graph import spread_labels
-from vmonf.start.metric import AGREED, within_clusters
+from vmonf.start.metric import AGREED, LEAST_WITHIN, within_clusters
 from vmonf.start.sample import MAX_ROWS, Sample, drawn, sample_of
 from vmonf.start.starts import (
     MOST_COMPARED,
@@ -50,11 +50,8 @@ UNRELATED = 0.25
 #: Below this mean agreement there is a warning. Rows of a single Gaussian give 0.1 to 0.4, and only
 #: a few tables that have clusters give less than 0.3.
 LEAST_AGREEMENT = 0.3
-#: Clusters in the metric within clusters are taken if the candidates agree on them by this at
-#: least. Rows without clusters give 0.25 to 0.65 there: wrong clusters, too, are found again in a
-#: metric that is made from them.
-LEAST_WITHIN = 0.6
-#: For the same reason, the candidates must agree more than in standardised columns, by this.
+#: Clusters in the metric within clusters are taken if the candidates agree more on them than in
+#: standardised columns, by this.
 LEAST_GAIN = 0.1
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 #: If the starts agree less than this in standardised columns, they are compared in this metric too.
 AGREED = 0.85
+#: The metric is used if the candidates agree by this at least. Rows without clusters give 0.25 to
+#: 0.65 there: wrong clusters, too, are found again in a metric that is made from them.
+LEAST_WITHIN = 0.6
 #: The metric is found with at most this many rows.
 MAX_ROWS = 3_000
 #: Clusters are found at most this many times.

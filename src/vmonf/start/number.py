@@ -33,8 +33,8 @@ from vmonf.start.comparison import (
 from vmonf.start.gaussian_mixture import GaussianStart
 from vmonf.start.graph import eigenvectors_for
 from vmonf.start.merged import mixture_of
-from vmonf.start.metric import AGREED, within_clusters
-from vmonf.start.peaks import prominences
+from vmonf.start.metric import AGREED, LEAST_WITHIN, within_clusters
+from vmonf.start.peaks import prominences, scale_for
 from vmonf.start.sample import (
     NEIGHBOURS,
     Sample,
@@ -59,23 +59,27 @@ SEARCHED_AT_LEAST = 12
 BEYOND_PEAKS = 1.25
 #: K is at most the number of rows divided by this.
 FEWEST_ROWS_A_CLUSTER = 5
-#: Standard error of the difference of two log densities, in nats, each from the distance to
-#: `NEIGHBOURS` neighbours. The volume that holds k neighbours has a gamma distribution, and the
-#: variance of its logarithm is about 1 / k.
-STANDARD_ERROR = math.sqrt(2 / NEIGHBOURS)
 #: A prominence of less than this many standard errors is noise.
 NOISE = 2.5
+#: Valleys of the density are looked for at these scales: numbers of neighbours that give the
+#: density. With few the density shows small clusters. With many it is less noisy, and shows a
+#: shallow valley between large ones.
+SCALES = (NEIGHBOURS, 20, 40, 80, 160)
 #: A prominence of this many standard errors, times the logarithm of the number of rows, is a valley
 #: that chance does not make. The largest of many noisy prominences grows with the logarithm of
 #: their number. It stayed below in nine of ten tables of 100 to 5,000 rows of one Gaussian,
-#: uniform, Student-t or bent distribution.
+#: uniform, Student-t or bent distribution, at all scales.
 VALLEY = 0.5
+#: The same for one feature, where the density is noisier: fewer rows are near each other.
+VALLEY_OF_ONE_FEATURE = 0.7
 #: A nat that clusterings do not share counts as much as this many nats that they share.
 PENALTY = 3.0
 #: Without such a valley, one cluster is chosen if the starts agree less than this at the best K.
 #: Rows of one Gaussian, a uniform distribution, or along a line or an arc seldom agree more.
-LEAST_AGREEMENT_OF_SEVERAL: dict[Metric, float] = {"columns": 0.8, "within clusters": 0.9}
+LEAST_AGREEMENT_OF_SEVERAL = 0.8
 
+#: The metric within clusters is looked for among those of K up to this.
+MOST_IN_METRIC = 12
 #: The K that is found in the metric within clusters is taken if its score is higher by more than
 #: this, in nats.
 LEAST_GAIN = 0.1
@@ -113,12 +117,13 @@ class Number:
         2.5 standard errors count as 2.5 standard errors.
     valley : float
         The largest prominence of a peak that is not the highest: the depth of the valley between
-        the two, in nats. NaN if nothing was searched.
+        the two, in nats. NaN if nothing was searched. It is that of the density of 10, 20, 40, 80
+        or 160 neighbours for which it has the most standard errors.
     valley_error : float
-        The standard error of a difference of two log densities, in nats.
+        Its standard error: that of a difference of two log densities, in nats.
     metric : str
         "within clusters" if the search was repeated in the metric of the deviations within
-        clusters, and had a higher score there; otherwise "columns".
+        clusters, and found several with a higher score there; otherwise "columns".
     """
 
     chosen: int
@@ -128,7 +133,7 @@ class Number:
     information: tuple[float, ...] = ()
     separation: tuple[float, ...] = ()
     valley: float = math.nan
-    valley_error: float = STANDARD_ERROR
+    valley_error: float = math.nan
     metric: Metric = "columns"
 
     @property
@@ -181,9 +186,10 @@ def number_of_clusters(
     errors.
 
     If the starts agree less than 0.85 at the best K, the search is repeated in the metric of the
-    deviations within the clusters of this K, where 0.9 takes the place of 0.8; see
-    `vmonf.start.metric`. The search of the higher
-    score is taken.
+    deviations within clusters; see `vmonf.start.metric`. It is the metric within the clusters of
+    the K, up to 12, for which the starts agree most there, if they agree by 0.6. The second search
+    is taken if its score is higher by 0.1 nats. But if the first says that K is 1, the second must
+    find a valley, since wrong clusters, too, are found again in a metric that is made from them.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
@@ -222,10 +228,12 @@ def number_of_clusters(
     number = _searched(sample, "columns", at_least, bound, seed)
     first = number.best_candidate
     if number.agreement[number.candidates.index(first)] < AGREED and sample.x.shape[1] > 1:
-        moved, _ = within_clusters(sample, _agreeing(sample, first, seed), first, seed)
-        again = _searched(moved, "within clusters", at_least, bound, seed)
-        if max(again.score) > max(number.score) + LEAST_GAIN:
-            number = again
+        moved = _in_best_metric(sample, number.candidates, seed)
+        if moved is not None:
+            fewest = at_least if number.chosen == 1 else max(2, at_least)
+            again = _searched(moved, "within clusters", fewest, bound, seed)
+            if again.chosen > 1 and max(again.score) > max(number.score) + LEAST_GAIN:
+                number = again
     return number, sample
 
 
@@ -233,11 +241,12 @@ def _searched(sample: Sample, metric: Metric, at_least: int, bound: int, seed: i
     """The number of clusters of a sample, whose distances are of this metric."""
     with one_blas_thread():  # as in the workers, so that the numbers are the same
         peaks = peak_prominences(sample)
-        n_peaks = 1 + int(np.sum(peaks > NOISE * STANDARD_ERROR))
+        n_peaks = 1 + int(np.sum(peaks > NOISE * standard_error(NEIGHBOURS)))
         bound = min(bound, max(SEARCHED_AT_LEAST, at_least, math.ceil(BEYOND_PEAKS * n_peaks)))
         candidates = range(2, bound + 1)
         _cluster_all(sample, candidates, seed)
         agreement, shared = _comparisons(sample, candidates, seed)
+        valley, error = deepest_valley(sample)
     number = Number(
         at_least,
         "one cluster",
@@ -245,12 +254,15 @@ def _searched(sample: Sample, metric: Metric, at_least: int, bound: int, seed: i
         _numbers(agreement),
         _numbers(shared),
         _numbers(_separations(peaks, candidates)),
-        float(peaks[0]),
-        metric=metric,
+        valley,
+        error,
+        metric,
     )
     i = candidates.index(number.best_candidate)
-    deep = VALLEY * math.log(len(sample.x)) * STANDARD_ERROR
-    is_one = number.valley <= deep and agreement[i] < LEAST_AGREEMENT_OF_SEVERAL[metric]
+    n_rows, n_features = sample.x.shape
+    deep = (VALLEY if n_features > 1 else VALLEY_OF_ONE_FEATURE) * math.log(n_rows) * error
+    agree = metric == "columns" and agreement[i] >= LEAST_AGREEMENT_OF_SEVERAL
+    is_one = valley <= deep and not agree
     if at_least > 1 or not is_one:
         allowed = [k for k in candidates if k >= at_least]
         best = max(allowed, key=lambda k: number.score[candidates.index(k)])
@@ -275,14 +287,54 @@ def _votes(
     return agreement_with_others(table, tuple(candidates_for(n_components)))
 
 
-def peak_prominences(sample: Sample) -> Array:
+def _in_best_metric(sample: Sample, candidates: tuple[int, ...], seed: int) -> Sample | None:
+    """The sample in the metric within the clusters of the K for which the starts agree most there.
+
+    None if they agree too little for every K.
+    """
+    searched = [k for k in candidates if k <= MOST_IN_METRIC]
+    found = Parallel()(delayed(_in_metric_of)(sample, k, seed) for k in searched)
+    moved, agreement = max(found, key=lambda each: each[1])
+    return moved if agreement >= LEAST_WITHIN else None
+
+
+def _in_metric_of(sample: Sample, n_components: int, seed: int) -> tuple[Sample, float]:
+    with one_blas_thread():
+        first = _agreeing(sample, n_components, seed)
+        return within_clusters(sample, first, n_components, seed)
+
+
+def standard_error(n_neighbours: int) -> float:
+    """That of the difference of two log densities, in nats, each of so many neighbours.
+
+    The volume that holds k neighbours has a gamma distribution, and the variance of its logarithm
+    is about 1 / k.
+    """
+    return math.sqrt(2 / n_neighbours)
+
+
+def peak_prominences(sample: Sample, n_neighbours: int = NEIGHBOURS) -> Array:
     """Prominences of the peaks of the density, in nats, largest first: shape (n - 1,).
 
     That of the highest peak is left out, since it is infinite. See `vmonf.start.peaks`.
     """
-    _, prominence = sample.once(prominences)
+    # With more neighbours than in the graph, the density has no peak at a few rows beyond a gap.
+    _, prominence = sample.once(prominences, n_neighbours, n_neighbours <= NEIGHBOURS)
     nats: Array = np.sort(prominence)[::-1] * sample.x.shape[1]
     return nats
+
+
+def deepest_valley(sample: Sample) -> tuple[float, float]:
+    """The largest prominence, in nats, and its standard error, at the scale where it is clearest.
+
+    A cluster with far fewer rows than neighbours at a scale has no peak there.
+    """
+    scales = {scale_for(len(sample.x), scale) for scale in SCALES}
+    valleys = [
+        (float(peak_prominences(sample, scale)[0]), standard_error(scale))
+        for scale in sorted(scales)
+    ]
+    return max(valleys, key=lambda each: each[0] / each[1])
 
 
 def _cluster_all(sample: Sample, candidates: range, seed: int) -> None:
@@ -340,7 +392,7 @@ def _separations(peaks: Array, candidates: range) -> Array:
     """The logarithm of the ratio of the prominences K - 1 and K, for each K."""
     padded = np.zeros(max(len(peaks), candidates[-1]) + 1)
     padded[: len(peaks)] = peaks
-    raised = np.log(np.maximum(padded, NOISE * STANDARD_ERROR))
+    raised = np.log(np.maximum(padded, NOISE * standard_error(NEIGHBOURS)))
     k = np.array(candidates)
     difference: Array = raised[k - 2] - raised[k - 1]
     return difference

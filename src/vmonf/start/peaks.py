@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vmonf.start.links import Forest, Links
-from vmonf.start.sample import Sample
+from vmonf.start.sample import NEIGHBOURS, Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 #: A peak whose rows are fewer than this is not one: its prominence is that of chance.
 FEWEST_ROWS = 5
+#: The clusters are those of the density of this many neighbours,
+NEIGHBOURS_OF_CLUSTERS = 20
+#: but not of more than this share of the rows, unless there are more in the graph.
+LARGEST_SHARE = 1 / 8
 
 
 def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
@@ -38,18 +43,23 @@ def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
     seed : int
         Not used, since nothing is drawn.
     """
-    tree, prominence = sample.once(prominences)
+    tree, prominence = sample.once(prominences, NEIGHBOURS_OF_CLUSTERS)
     cut = np.argsort(-prominence, kind="stable")[: n_components - 1]
     return tree.parts_without(cut, len(sample.x))
 
 
-def prominences(sample: Sample) -> tuple[Links, Array]:
+def prominences(sample: Sample, n_neighbours: int, with_gaps: bool = True) -> tuple[Links, Array]:
     """A spanning tree of the rows, and the prominence of the peak that ends at each of its edges.
 
     Parameters
     ----------
     sample : Sample
         At least two rows.
+    n_neighbours : int
+        Those of the density; see `log_density`.
+    with_gaps : bool
+        Whether the density along an edge to another part of the graph is that of a gap of this
+        length.
 
     Returns
     -------
@@ -59,26 +69,54 @@ def prominences(sample: Sample) -> tuple[Links, Array]:
         In units of the log density, divided by the number of features. It is 0 at an edge where no
         peak ends, and where one of fewer than `FEWEST_ROWS` rows does.
     """
-    height = log_density(sample)
+    height = log_density(sample, n_neighbours)
     links = sample.links
-    low = np.minimum(height[links.first], height[links.second])
     high = np.maximum(height[links.first], height[links.second])
-    # Along an edge to another part of the graph, the density is that of a gap of this length.
-    low = np.minimum(low, -_safe_log(links.length, sample))
-    tree = links.spanning_tree(np.lexsort((-high, -low)))
-    return tree, _prominences(tree, height, sample)
+    saddle = _saddles(links, height, sample, with_gaps)
+    tree = links.spanning_tree(np.lexsort((-high, -saddle)))
+    return tree, _prominences(tree, height, _saddles(tree, height, sample, with_gaps))
 
 
-def log_density(sample: Sample) -> Array:
+def scale_for(n_rows: int, n_neighbours: int) -> int:
+    """The number of neighbours whose distances give the density: fewer where rows are few."""
+    largest = max(NEIGHBOURS, int(LARGEST_SHARE * n_rows))
+    return min(n_neighbours, largest, n_rows - 1)
+
+
+def log_density(sample: Sample, n_neighbours: int) -> Array:
     """Log density of each row up to a constant, divided by the number of features: shape (n,).
 
     It is minus the log of the root mean square distance to the nearest neighbours, averaged over
-    the row and its neighbours.
+    the row and its neighbours in the graph.
+
+    Parameters
+    ----------
+    sample : Sample
+    n_neighbours : int
+        More make the density smoother, and less noisy. They are fewer where rows are few; see
+        `scale_for`.
     """
-    distances, indices = sample.neighbours
-    rough = -_safe_log(np.sqrt(np.square(distances).mean(axis=1)), sample)
+    _, indices = sample.neighbours
+    number = scale_for(len(sample.x), n_neighbours)
+    squares = np.square(sample.distances(number)).mean(axis=1)
+    rough = _log_in_ball(number, sample) - _safe_log(np.sqrt(squares), sample)
     smooth: Array = (rough + rough[indices].sum(axis=1)) / (1 + indices.shape[1])
     return smooth
+
+
+def _saddles(links: Links, height: Array, sample: Sample, with_gaps: bool) -> Array:
+    """The lowest log density along each edge: shape (E,)."""
+    saddles: Array = np.minimum(height[links.first], height[links.second])
+    if with_gaps:
+        n_neighbours = scale_for(len(sample.x), NEIGHBOURS)
+        gaps = _log_in_ball(n_neighbours, sample) - _safe_log(links.length, sample)
+        saddles = np.minimum(saddles, gaps)
+    return saddles
+
+
+def _log_in_ball(n_neighbours: int, sample: Sample) -> float:
+    """Log of the number of rows in a ball, divided by the number of features."""
+    return float(math.log(n_neighbours) / sample.x.shape[1])
 
 
 def _safe_log(length: Array, sample: Sample) -> Array:
@@ -90,14 +128,12 @@ def _safe_log(length: Array, sample: Sample) -> Array:
     return logs
 
 
-def _prominences(tree: Links, height: Array, sample: Sample) -> Array:
+def _prominences(tree: Links, height: Array, saddle: Array) -> Array:
     """The prominence of the peak that ends at each edge of a spanning tree: shape (n - 1,)."""
     n = len(height)
     forest = Forest(n)
     peak = height.copy()
     size = np.ones(n, dtype=np.int64)
-    saddle = np.minimum(height[tree.first], height[tree.second])
-    saddle = np.minimum(saddle, -_safe_log(tree.length, sample))
     prominence = np.zeros(n - 1)
     for edge, (i, j) in enumerate(zip(tree.first.tolist(), tree.second.tolist(), strict=True)):
         a, b = forest.root(i), forest.root(j)

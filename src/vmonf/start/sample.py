@@ -94,6 +94,11 @@ class Sample:
         distances, indices = self._nearest.kneighbors(n_neighbors=min(NEIGHBOURS, len(self.x) - 1))
         return distances, indices.astype(np.int64)
 
+    def distances(self, number: int) -> Array:
+        """Distances to this many nearest other rows, nearest first: shape (n, number)."""
+        distances, _ = self._nearest.kneighbors(n_neighbors=number)
+        return np.asarray(distances, dtype=np.float64)
+
     @cached_property
     def links(self) -> Links:
         """Edges to the nearest neighbours, and the shortest edges that connect all rows.

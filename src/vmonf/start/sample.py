@@ -95,7 +95,11 @@ class Sample:
         return distances, indices.astype(np.int64)
 
     def distances(self, number: int) -> Array:
-        """Distances to this many nearest other rows, nearest first: shape (n, number)."""
+        """Distances to the nearest other rows, nearest first: shape (n, number).
+
+        There are fewer if there are not so many other rows.
+        """
+        number = min(number, len(self.x) - 1)
         distances, _ = self.neighbours
         if number > distances.shape[1]:
             distances, _ = self._nearest.kneighbors(n_neighbors=number)

@@ -13,7 +13,8 @@ The score is the adjusted Rand index on the rows that are not noise. The figure 
 its best partition. A fit that raises an exception scores 0, and is counted.
 
 The results file is written after each set. A run with the same settings, the same code of vmonf and
-the same versions of the libraries adds what the file lacks. Otherwise the file is renamed.
+the same versions of the libraries adds what the file lacks. Otherwise the file is renamed; if only
+vmonf has changed, the fits of scikit-learn are kept.
 """
 
 from __future__ import annotations
@@ -73,12 +74,14 @@ class Contestant:
     clusters : callable
         ``clusters(X, K, seed)`` fits, and returns the cluster of each row.
     finds_k : bool
-        Whether the method finds the number of clusters. It then has no random numbers either, and
-        is fitted once for all partitions and seeds.
+        Whether the method finds the number of clusters. It is then fitted once for all partitions.
+    is_random : bool
+        Whether the method draws random numbers. Otherwise it is fitted once for all seeds.
     """
 
     clusters: Clusters
     finds_k: bool = False
+    is_random: bool = True
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def contestants(**options: Any) -> dict[str, Contestant]:
         "KMeans": Contestant(kmeans),
         "GaussianMixture": Contestant(gaussian_mixture),
         "SpectralClustering": Contestant(spectral),
-        "HDBSCAN, K found": Contestant(hdbscan, finds_k=True),
+        "HDBSCAN, K found": Contestant(hdbscan, finds_k=True, is_random=False),
     }
 
 
@@ -270,7 +273,7 @@ def measure_set(
     fits = []
     for contestant_name, contestant in competing.items():
         cases = [(None, list(data.labels))] if contestant.finds_k else list(with_k.items())
-        for seed in range(1 if contestant.finds_k else n_seeds):
+        for seed in range(n_seeds if contestant.is_random else 1):
             for k, partitions in cases:
                 if (name, contestant_name, seed, k) in known:
                     continue
@@ -278,7 +281,7 @@ def measure_set(
                 fit = {**key, **fit_and_score(contestant, data, partitions, k, seed)}
                 fits.append(fit)
                 outcome = fit.get("failure") or f"ARI {max(fit['ari'].values()):.3f}"
-                case = contestant_name if k is None else f"{contestant_name}, K = {k}, seed {seed}"
+                case = f"{contestant_name}, K = {k or 'found'}, seed {seed}"
                 print(f"{name}: {case}: {outcome}, {fit['seconds']:.1f} s", flush=True)
     return fits
 
@@ -302,7 +305,11 @@ def measure(arguments: argparse.Namespace) -> None:
         if name in (arguments.only or (name,))
     }
     settings = common.settings_of(arguments, max_rows=arguments.max_rows)
-    earlier = common.earlier_results(arguments.out, settings)
+    earlier = common.earlier_results(
+        arguments.out,
+        settings,
+        ours=lambda fit: fit["contestant"].startswith(("FlowMixture", "start:")),
+    )
     described = {each["set"]: each for each in earlier.get("sets", ())}
     fits = earlier.get("fits", [])
     published = published_results(None if arguments.quick else arguments.folder)
@@ -434,9 +441,7 @@ def _failures(fits: Iterable[Mapping[str, Any]]) -> list[str]:
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for fit in fits:
         if "failure" in fit:
-            case = (
-                "" if fit["clusters"] is None else f" (K = {fit['clusters']}, seed {fit['seed']})"
-            )
+            case = f" (K = {fit['clusters'] or 'found'}, seed {fit['seed']})"
             places[fit["contestant"], fit["failure"]].append(fit["set"] + case)
     if not places:
         return []

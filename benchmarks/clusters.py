@@ -58,7 +58,11 @@ FLOW_MIXTURES: dict[str, dict[str, Any]] = {
     "FlowMixture, without flows": {"max_epochs": 0},
 }
 #: Further parameters of each `FlowMixture` in a short run.
-QUICK: dict[str, Any] = {"max_epochs": 1, "training": Training(refine_posterior=False)}
+QUICK: dict[str, Any] = {
+    "max_epochs": 1,
+    "max_components": 4,
+    "training": Training(refine_posterior=False),
+}
 #: The second table has a line for each set, unless there are more sets than this.
 MOST_LINES = 100
 

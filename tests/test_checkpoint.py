@@ -89,6 +89,7 @@ def test_two_damaged_checkpoints_are_refused_and_left(blobs, tmp_path):
         (lambda header, tensors: header.update(version="3"), "newer vmonf"),
     ],
 )
+@pytest.mark.long
 def test_a_forged_checkpoint_is_refused(blobs, tmp_path, change, message):
     X, path, settings, _ = checkpoints(blobs, tmp_path, max_epochs=1)
     path.write_bytes(forge(path, change))

@@ -49,6 +49,7 @@ def fitted(blobs):
 # ------------------------------------------------------------------ results of a fit
 
 
+@pytest.mark.long
 def test_the_pinwheel_is_found_and_scored_close_to_the_truth():
     wheel = Pinwheel()
     X, _ = wheel.sample(512, random_state=1)
@@ -61,6 +62,7 @@ def test_the_pinwheel_is_found_and_scored_close_to_the_truth():
     assert mixture.gain_ > 2 * mixture.gain_error_
 
 
+@pytest.mark.long
 def test_circles_are_found_from_the_graph():
     circles = TwoCircles()
     X, _ = circles.sample(256, random_state=0)
@@ -131,6 +133,7 @@ def test_a_small_table_is_never_worse_than_a_gaussian_mixture():
 
 
 @pytest.mark.parametrize("objective", ["elbo", "marginal"])
+@pytest.mark.long
 def test_both_objectives_raise_the_held_out_likelihood(objective):
     X, _ = Pinwheel().sample(200, random_state=0)
     mixture = FlowMixture(
@@ -190,6 +193,7 @@ class Shift(Bijection):
         return z - parameters, torch.zeros_like(z)
 
 
+@pytest.mark.long
 def test_a_family_that_is_not_ours_fits_and_is_saved_once_it_has_a_name(tmp_path, monkeypatch):
     X, _ = Pinwheel().sample(200, random_state=0)
     settings = {"base": 1, "max_epochs": 12, "training": Training(learning_rate=0.02)}
@@ -352,6 +356,7 @@ def test_string_labels_and_free_components(blobs):
     assert np.abs(samples.mean(axis=0) - X[y == 2].mean(axis=0)).max() < 1
 
 
+@pytest.mark.long
 def test_labels_separate_two_circles_that_kmeans_cannot():
     circles = TwoCircles()
     X, y = circles.sample(512, random_state=0)
@@ -386,6 +391,7 @@ def test_a_weight_of_two_is_two_rows_in_any_order(blobs):
 
 
 @pytest.mark.parametrize(("size", "largest"), [(1e-15, 1e-9), (1e-8, 1e-3)])
+@pytest.mark.long
 def test_rounding_of_the_rows_hardly_changes_the_densities(size, largest):
     X, _ = Pinwheel().sample(100, random_state=0)
     noise = np.random.default_rng(0).normal(size=X.shape)
@@ -397,6 +403,7 @@ def test_rounding_of_the_rows_hardly_changes_the_densities(size, largest):
     assert 0 < difference.max() < largest
 
 
+@pytest.mark.long
 def test_same_seed_same_result_other_seed_other_result(blobs):
     X, _ = blobs
     fits = [FlowMixture(3, random_state=seed, **QUICK).fit(X) for seed in (1, 1, 2)]
@@ -407,6 +414,7 @@ def test_same_seed_same_result_other_seed_other_result(blobs):
     assert not np.array_equal(fits[0].predict_proba(X), fits[2].predict_proba(X))
 
 
+@pytest.mark.long
 def test_restarts_keep_the_best(blobs):
     X, _ = blobs
     best = FlowMixture(3, init="random", n_init=3, random_state=0, **QUICK).fit(X)
@@ -414,6 +422,7 @@ def test_restarts_keep_the_best(blobs):
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
+@pytest.mark.long
 def test_features_of_any_scale_keep_their_density(blobs, scale):
     X, _ = blobs
     # No epochs: the held-out rows depend on the bits of the rows, so training would differ.
@@ -581,6 +590,7 @@ def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
 
 
 @pytest.mark.parametrize("pause", [0.0, 60.0])
+@pytest.mark.long
 def test_a_second_interruption_soon_after_stops_a_loop_over_fits(blobs, monkeypatch, pause):
     X, _ = blobs
     from vmonf.training import TrainingLoop
@@ -606,6 +616,7 @@ def test_a_second_interruption_soon_after_stops_a_loop_over_fits(blobs, monkeypa
         assert mixture.model_ is fitted
 
 
+@pytest.mark.long
 def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
     X, _ = blobs
     from vmonf.training import TrainingLoop
@@ -634,6 +645,7 @@ def test_a_fit_goes_on_from_its_checkpoint(blobs, tmp_path, monkeypatch):
     assert FlowMixture.load(tmp_path / "m.vmonf").checkpoint is None
 
 
+@pytest.mark.long
 def test_a_fit_goes_on_for_more_epochs_from_its_checkpoint(blobs, tmp_path):
     X, _ = blobs
     path = tmp_path / "fit.checkpoint"
@@ -655,6 +667,7 @@ def test_a_fit_goes_on_for_more_epochs_from_its_checkpoint(blobs, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["rows", "settings", "seed"])
+@pytest.mark.long
 def test_a_checkpoint_of_another_fit_is_refused(blobs, tmp_path, change):
     X, _ = blobs
     path = tmp_path / "fit.checkpoint"
@@ -751,6 +764,7 @@ def test_an_unknown_component_is_refused(fitted):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.long
 def test_a_model_scores_the_same_after_load_in_another_process(tmp_path, blobs, family):
     X, y = blobs
     mixture = FlowMixture(
@@ -853,6 +867,7 @@ def test_a_quiet_fit_says_nothing(blobs, capfd):
 # ------------------------------------------------------------------ regressions
 
 
+@pytest.mark.long
 def test_restarts_score_what_they_keep():
     X, _ = make_blobs(400, centers=9, cluster_std=0.5, random_state=1)
     one = FlowMixture(9, init="random", max_epochs=0, random_state=4).fit(X)
@@ -951,6 +966,7 @@ def test_a_heavy_row_counts_as_one_row_in_the_error_of_the_gain():
     assert error == pytest.approx(plain.std(ddof=1) / np.sqrt(50))
 
 
+@pytest.mark.long
 def test_given_clusters_may_be_few():
     X, y = make_blobs(300, centers=[[-5, 0], [5, 0], [0, 6]], random_state=0)
     for n_given in (0, 1, 6):
@@ -961,6 +977,7 @@ def test_given_clusters_may_be_few():
 
 
 @pytest.mark.parametrize("temperature", [np.float32(2), np.int64(2), (2, 1)])
+@pytest.mark.long
 def test_temperatures_of_any_number_type(blobs, temperature):
     settings = QUICK | {"temperature": temperature}
     assert np.isfinite(FlowMixture(2, random_state=0, **settings).fit(blobs[0]).score(blobs[0]))
@@ -1082,6 +1099,7 @@ def test_threads_are_put_back(blobs):
 
 
 @pytest.mark.filterwarnings("ignore:The density is unbounded where values repeat")
+@pytest.mark.long
 def test_refinement_closes_the_gap_of_the_posterior(monkeypatch):
     import vmonf.fitting
 
@@ -1149,6 +1167,7 @@ def test_a_base_that_cannot_be_is_refused(parameters, message, blobs):
         FlowMixture(3, **QUICK | parameters).fit(blobs[0])
 
 
+@pytest.mark.long
 def test_two_labels_a_class_are_as_good_as_none():
     X, y = make_moons(500, noise=0.07, random_state=3)
     labels = np.full(len(y), -1)

@@ -59,6 +59,7 @@ def test_grid_search_over_the_number_of_components_in_parallel(blobs):
     assert search.best_params_ == {"n_components": 3}
 
 
+@pytest.mark.long
 def test_grid_search_over_parameters_of_the_parts(blobs):
     X, _ = blobs
     grid = {"flow__n_layers": [0, 1], "training__learning_rate": [1e-2]}

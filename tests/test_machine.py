@@ -27,6 +27,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), torch.get_num_threads(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.long
 def test_a_forked_process_scores_and_fits_as_its_parent():
     environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
     done = subprocess.run(

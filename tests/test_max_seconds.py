@@ -22,6 +22,7 @@ def clock(monkeypatch):
 PARAMETERS = {"init": "kmeans", "base": 1, "random_state": 0, "max_epochs": 10_000}
 
 
+@pytest.mark.long
 def test_the_fit_ends_with_its_time_and_says_so():
     training = Training(patience=None)
     mixture = FlowMixture(5, max_seconds=6, training=training, **PARAMETERS)
@@ -40,6 +41,7 @@ def test_ample_time_does_not_keep_a_training_from_ending(recwarn):
     assert not [w for w in recwarn if "max_seconds" in str(w.message)]
 
 
+@pytest.mark.long
 def test_restarts_share_the_time():
     mixture = FlowMixture(5, n_init=50, max_seconds=0.6, **PARAMETERS)
     with pytest.warns(UserWarning, match=r"\d+ fits of n_init are left out"):

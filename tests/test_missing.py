@@ -56,6 +56,7 @@ def integral(mixture, row, column):
 
 
 @pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.long
 def test_the_score_of_a_row_with_a_gap_is_the_integral_over_the_gap(mixture, column):
     _, whole, _ = table(seed=1)
     rows = whole[:6].copy()
@@ -100,6 +101,7 @@ def test_clusters_of_rows_with_gaps_are_found():
     assert adjusted_rand_score(y, found.predict(whole)) > 0.95
 
 
+@pytest.mark.long
 def test_values_that_are_missing_at_random_do_not_bias_the_density():
     """The second column is missing where the first is large; complete rows alone are biased."""
     random = np.random.default_rng(0)
@@ -115,6 +117,7 @@ def test_values_that_are_missing_at_random_do_not_bias_the_density():
     assert mixture.score(whole) > complete.score(whole) + 0.2
 
 
+@pytest.mark.long
 def test_a_fit_does_not_depend_on_the_order_of_the_rows_and_merges_equal_ones():
     X, _, _ = table(n_rows=150)
     known = X[~np.isnan(X).all(axis=1)]
@@ -135,6 +138,7 @@ def test_a_model_is_the_same_after_saving(mixture, tmp_path):
     assert np.isfinite(reduced.score_samples(X)).all()
 
 
+@pytest.mark.long
 def test_rows_may_have_gaps_later_although_those_of_the_fit_had_none():
     _, whole, _ = table()
     settings = {"max_epochs": 1, "random_state": 0, "flow": SMALL}
@@ -173,6 +177,7 @@ def test_bounds_hold_for_what_is_filled():
     assert mixture.score_samples([[-1.0, np.nan]])[0] == -np.inf
 
 
+@pytest.mark.long
 def test_labels_weights_and_tables_of_several_kinds_have_gaps():
     X, _, y = table(n_rows=200)
     weight = np.random.default_rng(0).random(200) + 0.5
@@ -239,6 +244,7 @@ def test_the_command_line_fits_scores_and_predicts_rows_with_empty_cells(tmp_pat
     assert "rows have missing values and are not drawn" in plotted.output
 
 
+@pytest.mark.long
 def test_the_code_of_the_page_runs():
     page = (Path(__file__).parents[1] / "docs" / "missing-values.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)

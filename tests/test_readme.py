@@ -26,6 +26,7 @@ def environment():
     }
 
 
+@pytest.mark.long
 def test_the_python_snippet_runs(tmp_path, environment):
     # Warnings are errors, so that the README shows code without warnings.
     subprocess.run(
@@ -37,6 +38,7 @@ def test_the_python_snippet_runs(tmp_path, environment):
     assert (tmp_path / "wings.vmonf").stat().st_size > 1000
 
 
+@pytest.mark.long
 def test_the_shell_snippet_runs(tmp_path, environment):
     result = subprocess.run(
         ["bash", "-euc", snippet("sh")],

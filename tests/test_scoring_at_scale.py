@@ -136,6 +136,7 @@ def test_an_engine_gives_the_results_of_the_whole_table(script, folder, expected
         np.testing.assert_array_equal(found["event"], expected["event"])
 
 
+@pytest.mark.long
 def test_the_command_line_scores_and_clusters_the_folder(folder, expected):
     result = run(["bash", "-euc", "\n".join(SHELL)], folder)
     assert result.returncode == 0, result.stderr

@@ -201,6 +201,7 @@ def test_few_distinct_rows_are_fitted_as_a_table_in_memory(small, tmp_path):
     assert of_file.labelled_classes_.tolist() == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_a_file_sorted_by_cluster_trains_as_well_as_a_shuffled_one(small, tmp_path):
     x, cluster = curved(12_000)
     fresh, _ = curved(4000, seed=1)
@@ -214,6 +215,7 @@ def test_a_file_sorted_by_cluster_trains_as_well_as_a_shuffled_one(small, tmp_pa
     assert scores["sorted"] == pytest.approx(scores["shuffled"], abs=0.02)
 
 
+@pytest.mark.long
 def test_an_interrupted_fit_of_a_stream_goes_on_exactly(small, tmp_path, monkeypatch):
     monkeypatch.setattr("vmonf.checkpoint.INTERVAL", 0.0)
     x, _ = curved(6000)
@@ -233,6 +235,7 @@ def test_an_interrupted_fit_of_a_stream_goes_on_exactly(small, tmp_path, monkeyp
     assert same_weights(whole, resumed)
 
 
+@pytest.mark.long
 def test_epochs_of_a_table_in_memory_may_be_parts_of_a_pass(tmp_path, monkeypatch):
     monkeypatch.setattr("vmonf.checkpoint.INTERVAL", 0.0)
     x, _ = curved(1000)

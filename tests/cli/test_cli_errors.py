@@ -50,6 +50,7 @@ def test_help_is_fast_and_names_every_verb():
         assert f"  {verb} " in done.stdout
 
 
+@pytest.mark.long
 def test_exit_codes_and_streams(data, model, tmp_path):
     done = shell("info", tmp_path / "none.vmonf")
     assert (done.returncode, done.stdout) == (1, "")

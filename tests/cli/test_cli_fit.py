@@ -391,6 +391,7 @@ def test_a_full_disk_leaves_nothing(vmonf, data, tmp_path, monkeypatch):
     assert "No space left on device" in message
 
 
+@pytest.mark.long
 def test_components_without_rows_are_dropped(vmonf, data, tmp_path):
     quick = [argument for argument in vmonf.quick if argument != "--quiet"]
     arguments = ("fit", data, "-k", 4, "--columns", "x,y", *quick)

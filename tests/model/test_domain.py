@@ -126,6 +126,7 @@ def test_a_wrapped_density_is_the_sum_over_images_and_smooth_at_the_seam():
 
 
 @pytest.mark.parametrize("kind", ["lower", "both", "periodic"])
+@pytest.mark.long
 def test_densities_integrate_to_one(kind):
     where = domain(period=(6.0,), cut=(1.0,)) if kind == "periodic" else KINDS[kind]
     if kind != "periodic":

@@ -418,6 +418,7 @@ def test_no_labelled_row_at_all(plane):
 
 
 @pytest.mark.parametrize("n_components", [1, 12])
+@pytest.mark.long
 def test_few_and_many_components(n_components):
     X, labels = blobs(2, 12)
     mixture = fitted(X, n_components=n_components, max_epochs=1)

@@ -149,6 +149,7 @@ def test_labels_win_on_their_rows(candidates):
     np.testing.assert_array_equal(found.cluster, np.append(1, right[1:]))
 
 
+@pytest.mark.long
 def test_labels_do_no_harm_and_spread_if_there_are_many():
     X, y = make_blobs([240, 45, 15], centers=[[0, 0], [5, 0], [0, 5]], random_state=0)
     without = adjusted_rand_score(y, agreeing_clusters(rows_of(X), 3, 0).cluster)

@@ -56,6 +56,7 @@ def test_the_number_of_blobs_and_moons(three_blobs):
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 @pytest.mark.parametrize("n_features", [1, 2, 5])
+@pytest.mark.long
 def test_one_cluster(kind, n_features):
     X = getattr(np.random.default_rng(0), kind)(size=(300, n_features))
     found, _ = number_of_clusters(rows_of(X), 1, 6, 0)
@@ -150,6 +151,7 @@ def test_bounds(three_blobs):
     assert number_of_clusters(few, 1, 12, 0)[0] == Number(1, "few rows")
 
 
+@pytest.mark.long
 def test_the_search_goes_as_far_as_there_are_peaks():
     centres = 10.0 * np.array([(i, j) for i in range(5) for j in range(3)])
     X, _ = make_blobs(600, centers=centres, random_state=0)
@@ -185,6 +187,7 @@ def test_a_fit_finds_the_number_and_computes_its_start_once(three_blobs, monkeyp
     assert mixture.start_.with_others == pytest.approx(mixture.number_.agreement[i])
 
 
+@pytest.mark.long
 def test_labels_and_clusters_bound_the_number(three_blobs):
     X, y = three_blobs
     mixture = FlowMixture("auto", init="kmeans", **QUICK)

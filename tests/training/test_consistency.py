@@ -178,6 +178,7 @@ def wings():
 
 @pytest.mark.parametrize("n_components", [5, 20])
 @pytest.mark.parametrize("consistency", ["noise", "features", moved])
+@pytest.mark.long
 def test_it_is_part_of_a_fit(wings, n_components, consistency):
     X, wing = wings
     labels = np.where(np.arange(len(X)) % 3 == 0, wing, -1)
@@ -212,6 +213,7 @@ def test_it_makes_q_agree(wings):
     assert gaps[1] < 0.5 * gaps[0]
 
 
+@pytest.mark.long
 def test_without_it_the_other_settings_change_nothing(wings):
     X, _ = wings
     fits = [
@@ -224,6 +226,7 @@ def test_without_it_the_other_settings_change_nothing(wings):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.long
 def test_a_model_file_has_the_name_of_a_function(wings, tmp_path):
     X, _ = wings
     mixture = FlowMixture(5, random_state=0, **QUICK).set_params(training__consistency=moved)
@@ -237,6 +240,7 @@ def test_a_model_file_has_the_name_of_a_function(wings, tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(X), mixture.score_samples(X))
 
 
+@pytest.mark.long
 def test_a_fit_goes_on_from_its_checkpoint(wings, tmp_path):
     X, _ = wings
 

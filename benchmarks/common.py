@@ -45,9 +45,6 @@ def parse_arguments(
     """Parse the common options and those that `add` adds, and set the number of threads.
 
     `defaults` are other defaults of the common options.
-
-    Unless only the page is written, the process is restricted to as many cores as threads, because
-    some libraries choose their number of threads from the number of cores.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -62,13 +59,19 @@ def parse_arguments(
     add(parser)
     parser.set_defaults(**defaults)
     arguments = parser.parse_args()
-    if arguments.write_page:
-        return arguments
-    torch.set_num_threads(arguments.threads)
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
-        os.sched_setaffinity(0, cores)
+    if not arguments.write_page:
+        use_threads(arguments.threads)
     return arguments
+
+
+def use_threads(number: int) -> None:
+    """Set the number of threads, and restrict the process to as many cores.
+
+    Some libraries choose their number of threads from the number of cores.
+    """
+    torch.set_num_threads(number)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
 
 
 def run(

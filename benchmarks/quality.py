@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+import common
 import numpy as np
 import sklearn
 import torch
@@ -165,7 +166,7 @@ def main() -> None:
     if arguments.write_readme:
         write_readme(json.loads(arguments.out.read_text()), Path("README.md"))
         return
-    torch.set_num_threads(1)
+    common.use_threads(1)
     runs = []
     for name in ("pinwheel", *LOADERS):
         if arguments.only not in (None, name):

@@ -63,6 +63,17 @@ def test_the_pinwheel_is_found_and_scored_close_to_the_truth():
 
 
 @pytest.mark.long
+def test_flows_of_one_atom_need_only_be_better_than_several_atoms():
+    wheel = Pinwheel()
+    X, _ = wheel.sample(512, random_state=0)
+    X_test, _ = wheel.sample(2000, random_state=1)
+    mixture = FlowMixture(5, random_state=0).fit(X)
+    assert 0 < mixture.gain_ < mixture.gain_error_
+    assert mixture.verdict_.kept == "flows"
+    assert wheel.log_prob(X_test).mean() - mixture.score(X_test) < 0.06
+
+
+@pytest.mark.long
 def test_circles_are_found_from_the_graph():
     circles = TwoCircles()
     X, _ = circles.sample(256, random_state=0)

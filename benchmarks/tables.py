@@ -376,7 +376,9 @@ Fits = Sequence[Mapping[str, Any]]
 
 def page(document: Mapping[str, Any]) -> list[str]:
     """Return the lines between the page's marks."""
-    fits = document["fits"]
+    # Fits of other libraries may have been kept from a run with more splits.
+    splits = {fit["split"] for fit in document["fits"] if fit["contestant"] in FLOW_MIXTURES}
+    fits = [fit for fit in document["fits"] if not splits or fit["split"] in splits]
     n_splits = 1 + max(fit["split"] for fit in fits)
     lines = [
         common.source(document, "tables"),

@@ -210,3 +210,15 @@ def test_time_to_quality_compares_whole_fits_of_small_tables(time_to_quality):
     lines = page_of(time_to_quality, 1000, fits)
     assert "nats above theirs: +0.000 ± 0.000" in lines
     assert "| 20.0 | 50.0 (vmonf at 7efdb76) | 2.50 (2.50, median) | 2 |" in lines
+
+
+def test_time_to_quality_tells_when_the_level_of_the_old_fits_is_reached(time_to_quality):
+    ours = {
+        "500x10x8": [reading(4, -1.2), reading(8, -0.9), reading(30, -0.8)],
+        "1000x10x8": [reading(10, -1.2), reading(20, -1.1)],  # never reached
+    }
+    fits = [fit("vmonf", *curve, table=table) for table, curve in ours.items()]
+    fits += [fit("vmonf at 7efdb76", reading(40, -1.0), table=table) for table in ours]
+    lines = page_of(time_to_quality, 1000, fits)
+    assert "which is reached on 1 (or of the whole fit) | 28.0 | 80.0" in lines
+    assert "| 2.86 (3.50, median) | 2 |" in lines

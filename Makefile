@@ -18,8 +18,8 @@ INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 PYTEST_ENVIRONMENT := OMP_NUM_THREADS=1
 PYTEST_OPTIONS := -n 2 --dist loadfile
 # Short runs of experiments and benchmarks, and tests that are marked as long, call nothing of the libraries that other
-# tests do not call.
-NOT_ON_LOWEST := --ignore=tests/experiments --ignore=tests/test_benchmarks.py -m "not long"
+# tests do not call. The flows call torch, of which both have the same version.
+NOT_ON_LOWEST := --ignore=tests/experiments --ignore=tests/test_benchmarks.py --ignore=tests/flows -m "not long"
 
 .PHONY: demo test lint types unit lowest locked hashes licences bench quality shapes tables results figures clean
 

@@ -48,7 +48,7 @@ class Verdict:
     ----------
     kept : {"flows", "gaussian mixture"}
     reason : {"gain", "no gain", "not trained", "not judged", "continued"}
-        "gain": the flows gained more than chance on the held-out rows. "no gain": they did not.
+        "gain": the flows gained enough on the held-out rows; see `judge`. "no gain": they did not.
         "not trained": there were too few rows or epochs to train flows. "not judged": no rows
         were held out, and the flows of the last epoch were kept. "continued": the training went
         on from a fitted mixture, and the best epoch was kept, or the mixture as it was.

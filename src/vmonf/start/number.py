@@ -297,26 +297,28 @@ def _in_best_metric(sample: Sample, candidates: tuple[int, ...], seed: int) -> S
     None if the starts agree too little for every K.
     """
     searched = [k for k in candidates if k <= MOST_IN_METRIC]
-    found = Parallel()(delayed(_in_metric_of)(sample, k, seed) for k in searched)
-    moved, score = max(found, key=lambda each: each[1])
-    return moved if score > -math.inf else None
+    found: list[tuple[Sample | None, float]] = Parallel()(
+        delayed(_in_metric_of)(sample, k, seed) for k in searched
+    )
+    return max(found, key=lambda each: each[1])[0]
 
 
-def _in_metric_of(sample: Sample, n_components: int, seed: int) -> tuple[Sample, float]:
+def _in_metric_of(sample: Sample, n_components: int, seed: int) -> tuple[Sample | None, float]:
     """The sample in the metric within K clusters, and the score of K there.
 
     Methods that agree on all rows need not find the same in parts of them, so that this agreement
-    does not tell which metric is best. Where it is low, the score is not computed.
+    does not tell which metric is best. Where it is low, there is no such sample, and no score.
     """
     with one_blas_thread():
         first = _agreeing(sample, n_components, seed)
         moved, agreement = within_clusters(sample, first, n_components, seed)
         if agreement < LEAST_WITHIN:
-            return moved, -math.inf
+            return None, -math.inf
+        found = found_in_parts(moved, n_components, seed)
+        information = _votes(found, _penalised_information, moved, n_components).max()
         number = range(n_components, n_components + 1)
-        _, information = _comparisons(moved, number, seed)
         separation = _separations(peak_prominences(moved), number)
-    return moved, score_of(float(information[0]), float(separation[0]))
+    return moved, score_of(float(information), float(separation[0]))
 
 
 def score_of(information: float, separation: float) -> float:

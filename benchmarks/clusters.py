@@ -309,11 +309,7 @@ def measure(arguments: argparse.Namespace) -> None:
         if name in (arguments.only or (name,))
     }
     settings = common.settings_of(arguments, max_rows=arguments.max_rows)
-    earlier = common.earlier_results(
-        arguments.out,
-        settings,
-        ours=lambda fit: fit["contestant"].startswith(("FlowMixture", "start:")),
-    )
+    earlier = common.earlier_results(arguments.out, settings, ours=common.is_ours)
     described = {each["set"]: each for each in earlier.get("sets", ())}
     fits = earlier.get("fits", [])
     published = published_results(None if arguments.quick else arguments.folder)
@@ -367,17 +363,28 @@ def figure_of(fits: Iterable[Mapping[str, Any]]) -> float:
     return max(mean(values) for values in scores.values())
 
 
+def _of_seeds(fits_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the mean over the sets with each seed of a contestant."""
+    seeds = sorted({fit["seed"] for fits in fits_of.values() for fit in fits})
+    means = []
+    for seed in seeds:
+        chosen = [[fit for fit in fits if fit["seed"] == seed] for fits in fits_of.values()]
+        means.append(f"{mean(figure_of(fits) for fits in chosen if fits):.3f}")
+    return ", ".join(means)
+
+
 def page(document: Mapping[str, Any]) -> list[str]:
     """Return the lines between the page's marks."""
+    compared = common.with_ours(document["fits"], "seed")
     fits_of: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for fit in document["fits"]:
+    for fit in compared:
         fits_of[fit["contestant"]][fit["set"]].append(fit)
     names = [name for name in contestants() if name in fits_of]
     names += [name for name in fits_of if name not in names]
     figures = {
         name: {each: figure_of(fits) for each, fits in fits_of[name].items()} for name in names
     }
-    n_seeds = 1 + max(fit["seed"] for fit in document["fits"])
+    n_seeds = 1 + max(fit["seed"] for fit in compared)
     published = (
         " Lines that begin with “published” are of others, on the same sets; they were not "
         "measured in this run."
@@ -388,21 +395,24 @@ def page(document: Mapping[str, Any]) -> list[str]:
         common.source(document, "clusters"),
         "",
         f"Mean over the sets of the adjusted Rand index; {n_seeds} seed{'s' * (n_seeds > 1)}. "
+        "For the mean of each seed, the best partition is that with this seed. "
         "A failed fit scores 0. Seconds are those of one fit." + published,
         "",
-        "| contestant | mean ARI | sets | seconds, mean | seconds, longest | failed fits |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| contestant | mean ARI | of each seed | sets | seconds, mean | seconds, longest "
+        "| failed fits |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in names:
         fits = [fit for of_set in fits_of[name].values() for fit in of_set]
         seconds = [fit["seconds"] for fit in fits]
         lines.append(
-            f"| {name} | {mean(figures[name].values()):.3f} | {len(figures[name])} "
+            f"| {name} | {mean(figures[name].values()):.3f} | {_of_seeds(fits_of[name])} "
+            f"| {len(figures[name])} "
             f"| {mean(seconds):.2f} | {max(seconds):.1f} "
             f"| {sum('failure' in fit for fit in fits)} of {len(fits)} |"
         )
     lines += [
-        f"| published: {entry['contestant']} | {entry['ari']:.3f} | {entry['sets']} | | | |"
+        f"| published: {entry['contestant']} | {entry['ari']:.3f} | | {entry['sets']} | | | |"
         for entry in document["published"]
     ]
     if len({frozenset(figures[name]) for name in names}) > 1:
@@ -416,7 +426,7 @@ def page(document: Mapping[str, Any]) -> list[str]:
             f"{each['set']} ({each['rows']:,} of {each['rows_of_file']:,} rows)" for each in sampled
         )
         lines += ["", f"All contestants were run on the same random sample of rows of: {listed}."]
-    lines += _failures(document["fits"])
+    lines += _failures(compared)
     if len(document["sets"]) > MOST_LINES:
         return lines
     lines += [

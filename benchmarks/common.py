@@ -331,6 +331,21 @@ def earlier_results(
     return {**document, "fits": kept}
 
 
+def is_ours(fit: Mapping[str, Any]) -> bool:
+    """Return whether a fit is of vmonf, and depends on its code."""
+    return str(fit["contestant"]).startswith(("FlowMixture", "start:"))
+
+
+def with_ours(fits: Sequence[Mapping[str, Any]], drawn: str) -> list[Mapping[str, Any]]:
+    """Return the fits of the seeds or splits, the entry `drawn`, of which there are fits of ours.
+
+    Fits of other libraries may have been kept from a run with more of them. If there are no fits of
+    ours, all are returned.
+    """
+    of_ours = {fit[drawn] for fit in fits if is_ours(fit)}
+    return [fit for fit in fits if not of_ours or fit[drawn] in of_ours]
+
+
 def attempted(fit: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a fit returns, with its seconds and its warnings.
 

@@ -314,9 +314,7 @@ def measure(arguments: argparse.Namespace) -> None:
         print('This vmonf has no n_components="auto": what finds K is left out.')
         measures = [each for each in measures if each != "found"]
     settings = common.settings_of(arguments, parameters=FLOW_MIXTURES)
-    earlier = common.earlier_results(
-        arguments.out, settings, ours=lambda fit: "FlowMixture" in fit["contestant"]
-    )
+    earlier = common.earlier_results(arguments.out, settings, ours=common.is_ours)
     fits: list[dict[str, Any]] = earlier.get("fits", [])
     keys = ("shape", "measure", "contestant", "seed")
     known = {tuple(fit[key] for key in keys) for fit in fits}
@@ -352,7 +350,7 @@ HEADS = {
 
 def page(document: Mapping[str, Any]) -> list[str]:
     """Return the lines between the page's marks."""
-    fits: Fits = document["fits"]
+    fits: Fits = common.with_ours(document["fits"], "seed")
     n_seeds = 1 + max(fit["seed"] for fit in fits)
     lines = [
         common.source(document, "shapes"),

@@ -326,9 +326,7 @@ def measure(arguments: argparse.Namespace) -> None:
     if missing and not set(names) <= set(OWN):
         raise SystemExit(f"There is no package {' and no '.join(missing)}. {HOW_TO_INSTALL}")
     settings = common.settings_of(arguments, parameters=FLOW_MIXTURES)
-    earlier = common.earlier_results(
-        arguments.out, settings, ours=lambda fit: "FlowMixture" in fit["contestant"]
-    )
+    earlier = common.earlier_results(arguments.out, settings, ours=common.is_ours)
     described = {each["table"]: each for each in earlier.get("tables", ())}
     fits: list[dict[str, Any]] = earlier.get("fits", [])
     keys = ("table", "measure", "contestant", "clusters", "split")
@@ -376,9 +374,7 @@ Fits = Sequence[Mapping[str, Any]]
 
 def page(document: Mapping[str, Any]) -> list[str]:
     """Return the lines between the page's marks."""
-    # Fits of other libraries may have been kept from a run with more splits.
-    splits = {fit["split"] for fit in document["fits"] if fit["contestant"] in FLOW_MIXTURES}
-    fits = [fit for fit in document["fits"] if not splits or fit["split"] in splits]
+    fits = common.with_ours(document["fits"], "split")
     n_splits = 1 + max(fit["split"] for fit in fits)
     lines = [
         common.source(document, "tables"),

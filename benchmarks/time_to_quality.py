@@ -581,29 +581,33 @@ def small_rows(
 
     Where ours does not reach the level of the old fit, the whole fit counts.
     """
-    ours, theirs = (sum(fit["seconds"] for fit in fits) for fits in zip(*pairs, strict=True))
-    ratio = median(other["seconds"] / own["seconds"] for own, other in pairs)
+    theirs = sum(other["seconds"] for _, other in pairs)
+
+    def row(what: str, ours: Sequence[Mapping[str, Any]]) -> str:
+        seconds = sum(each["seconds"] for each in ours)
+        ratio = median(
+            other["seconds"] / each["seconds"] for each, (_, other) in zip(ours, pairs, strict=True)
+        )
+        return (
+            f"| {len(pairs)} tables of up to {SMALL:,} rows: {what} | {seconds:.1f} "
+            f"| {theirs:.1f} ({old}) | {theirs / seconds:.2f} ({ratio:.2f}, median) | 2 |"
+        )
+
     gains = [
         own["last"]["log_likelihood"] - other["last"]["log_likelihood"] for own, other in pairs
     ]
     error = stdev(gains) / math.sqrt(len(gains))
-    what = f"{len(pairs)} tables of up to {SMALL:,} rows"
-    yield (
-        f"| {what}: seconds of all whole fits; nats above "
-        f"theirs: {mean(gains):+.3f} ± {error:.3f} (mean), {median(gains):+.3f} (median) "
-        f"| {ours:.1f} | {theirs:.1f} ({old}) | {theirs / ours:.2f} ({ratio:.2f}, median) | 2 |"
+    yield row(
+        f"seconds of all whole fits; nats above theirs: {mean(gains):+.3f} ± {error:.3f} (mean), "
+        f"{median(gains):+.3f} (median)",
+        [own for own, _ in pairs],
     )
     reached = [passed(own, other["last"]["log_likelihood"]) for own, other in pairs]
-    first = [each or own for each, (own, _) in zip(reached, pairs, strict=True)]
-    to_level = sum(each["seconds"] for each in first)
-    ratio = median(
-        other["seconds"] / each["seconds"] for each, (_, other) in zip(first, pairs, strict=True)
-    )
-    yield (
-        f"| {what}: seconds until the log-likelihood of their whole fits, which is reached on "
-        f"{sum(each is not None for each in reached)} (or of the whole fit) "
-        f"| {to_level:.1f} | {theirs:.1f} ({old}) "
-        f"| {theirs / to_level:.2f} ({ratio:.2f}, median) | 2 |"
+    n_reached = sum(each is not None for each in reached)
+    yield row(
+        f"seconds until the log-likelihood of their whole fits, which is reached on {n_reached} "
+        "(or of the whole fit)",
+        [each or own for each, (own, _) in zip(reached, pairs, strict=True)],
     )
 
 

@@ -131,6 +131,18 @@ def test_a_changed_results_file_does_not_make_a_commit_dirty(tmp_path, monkeypat
     assert common._commit().endswith("-dirty")
 
 
+def test_a_page_has_the_seeds_of_our_fits_alone(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    common = importlib.import_module("common")
+    others = [{"contestant": "KMeans", "seed": seed} for seed in range(3)]
+    ours = [
+        {"contestant": "FlowMixture, K found", "seed": 1},
+        {"contestant": "start: auto", "seed": 0},
+    ]
+    assert common.with_ours(others + ours, "seed") == others[:2] + ours
+    assert common.with_ours(others, "seed") == others
+
+
 @pytest.fixture
 def time_to_quality(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)

@@ -1,10 +1,12 @@
 """Tests of distinct rows and batches of rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from vmonf.rows import distinct_rows, folds_of, repetitions, unlabelled_rows
+from vmonf.rows import Draws, distinct_rows, folds_of, repetitions, unlabelled_rows
 
 
 def distinct(X, weight, component):
@@ -119,3 +121,13 @@ def test_weights_that_are_multiples_count_repetitions(scale):
 def test_other_weights_do_not():
     weight = np.random.default_rng(0).gamma(2, size=50)
     np.testing.assert_array_equal(repetitions(weight), np.ones(50))
+
+
+def test_rows_and_their_draws_go_to_another_device():
+    rows = unlabelled_rows(torch.arange(6.0).reshape(3, 2))
+    draws = Draws(torch.zeros(3, 4, 2), torch.zeros(3, 4), torch.tensor([True, False, True]))
+    rows = dataclasses.replace(rows, spacing=torch.ones(3), draws=draws)
+    moved = rows.to(torch.device("meta"))
+    for field in ("x", "weight", "component", "cluster", "spacing"):
+        assert getattr(moved, field).device.type == "meta"
+    assert moved.draws.x.device.type == moved.draws.is_drawn.device.type == "meta"

@@ -48,6 +48,10 @@ class Draws:
         """The rows that are selected by indices or by a mask."""
         return Draws(self.x[index], self.log_prob[index], self.is_drawn[index])
 
+    def to(self, device: torch.device) -> Draws:
+        """The same draws on another device."""
+        return Draws(self.x.to(device), self.log_prob.to(device), self.is_drawn.to(device))
+
     def some(self, n_draws: int, generator: torch.Generator) -> Draws:
         """So many of the S draws of each row, which are consecutive ones from a random place."""
         n_rows, n_all = self.log_prob.shape
@@ -118,11 +122,17 @@ class Rows(Generic[Values]):
 
     def to(self: Rows[Tensor], device: torch.device) -> Rows[Tensor]:
         """The same rows on another device."""
-        spacing = None if self.spacing is None else self.spacing.to(device)
         x, weight, component, cluster = (
             values.to(device) for values in (self.x, self.weight, self.component, self.cluster)
         )
-        return Rows(x, weight, component, cluster, spacing)
+        return Rows(
+            x,
+            weight,
+            component,
+            cluster,
+            None if self.spacing is None else self.spacing.to(device),
+            None if self.draws is None else self.draws.to(device),
+        )
 
     def batches(
         self: Rows[Tensor],

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 import vmonf
+from vmonf.experiments.common import commit_of
 from vmonf.experiments.tables import write_between_marks
 from vmonf.files import written_whole
 from vmonf.machine import processor
@@ -253,24 +254,11 @@ def product_rate() -> Callable[[], object]:
 PRODUCT = 1024**3
 
 
-def _commit() -> str:
-    """Return the commit, with "-dirty" if files other than results have changed since."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-    # A run that writes its results after each part would otherwise make itself dirty.
-    # Not ":!", after which git takes the slash of an absolute path for another sign.
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", f":(exclude){RESULTS}")
-    return git("describe", "--always") + ("-dirty" if changed else "")
-
-
 def write_results(arguments: argparse.Namespace, **results: object) -> None:
     """Write the results file, with the command, commit, date, versions and machine."""
     document = {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__)),
         "date": time.strftime("%Y-%m-%d"),
         "versions": {"python": platform.python_version()} | _versions(),
         "machine": f"{processor()}, {arguments.threads} threads",

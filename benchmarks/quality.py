@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ from sklearn.model_selection import train_test_split
 import vmonf
 from vmonf import FlowMixture
 from vmonf.data import Pinwheel
+from vmonf.experiments.common import commit_of
 from vmonf.experiments.tables import write_between_marks
 from vmonf.files import written_whole
 from vmonf.metrics import clustering_accuracy
@@ -182,12 +182,9 @@ def main() -> None:
                 f"gap {run['gap']:.3f}  {run['seconds']:.1f} s",
                 flush=True,
             )
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     document = {
         "command": "python " + " ".join(sys.argv),
-        "commit": commit,
+        "commit": commit_of(Path(__file__)),
         "versions": {
             "vmonf": vmonf.__version__,
             "torch": torch.__version__,

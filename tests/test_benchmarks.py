@@ -113,24 +113,6 @@ def test_runs_and_writes_its_table(script, runs, tmp_path, monkeypatch):
     assert re.search(r"\n\|[-:|]+\|\n\|.*\d.*\|", table)  # the first row has a number
 
 
-def test_a_changed_results_file_does_not_make_a_commit_dirty(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    common = importlib.import_module("common")
-    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").mkdir()
-    files = [tmp_path / "results" / "run.json", tmp_path / "script.py"]
-    for file in files:
-        file.touch()
-    author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "All")):
-        subprocess.run(["git", *command], check=True)
-    files[0].write_text("{}")
-    assert re.fullmatch("[0-9a-f]+", common._commit())
-    files[1].write_text("pass")
-    assert common._commit().endswith("-dirty")
-
-
 def test_a_page_has_the_seeds_of_our_fits_alone(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     common = importlib.import_module("common")

@@ -1,7 +1,9 @@
 """Tests that the paper's experiments run, resume where they stopped, and measure correctly."""
 
 import json
+import re
 import struct
+import subprocess
 import warnings
 
 import numpy as np
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from vmonf.cli import app
 from vmonf.experiments import components, mnist, pinwheel, tables, two_circles
 from vmonf.experiments import ledger as module
+from vmonf.experiments.common import commit_of
 from vmonf.experiments.ledger import Ledger
 
 
@@ -237,3 +240,25 @@ def test_the_number_of_components_in_use():
     entropy = -sum(u * np.log(u) for u in use[:3])
     assert components.effective_number(use) == pytest.approx(np.exp(entropy))
     assert components.effective_number(np.full(7, 1 / 7)) == pytest.approx(7)
+
+
+def test_a_changed_python_file_makes_a_commit_dirty_and_a_results_file_does_not(tmp_path):
+    (tmp_path / "inner").mkdir()
+    results, script = tmp_path / "inner" / "run.json", tmp_path / "script.py"
+    assert commit_of(results) is None
+    for file in (results, script):
+        file.touch()
+    author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "All")):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    clean = commit_of(results)
+    assert re.fullmatch("[0-9a-f]+", clean)
+    results.write_text("{}")
+    assert commit_of(results) == clean
+    script.write_text("pass")
+    assert commit_of(results) == f"{clean}-dirty"
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert commit_of(tmp_path / "run.json") is None

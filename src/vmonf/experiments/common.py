@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,28 @@ PAPER_TRAINING: dict[str, Any] = {
 def command_of(experiment: str, n_seeds: int, quick: bool) -> str:
     """Return the command that a user types."""
     return f"vmonf reproduce {experiment} --seeds {n_seeds}{' --quick' * quick}"
+
+
+def commit_of(file: Path) -> str | None:
+    """Return the commit of the repository that holds a file, or None if there is none.
+
+    It ends in "-dirty" if a Python file has changed since. Other files do not count: a run that
+    writes its results after each part would otherwise make itself dirty.
+    """
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(file.parent), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:  # git is not installed
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    described = git("describe", "--always")
+    if described is None:
+        return None
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)*.py")
+    return described + ("-dirty" if changed else "")
 
 
 def stem_of(experiment: str, case: str) -> str:

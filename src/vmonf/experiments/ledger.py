@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import time
 import warnings
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import vmonf
+from vmonf.experiments.common import commit_of
 from vmonf.files import written_whole
 from vmonf.machine import processor
 
@@ -156,15 +156,9 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     # In a clone of the repository, the commit is known too.
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if described.returncode == 0:
-        versions["commit"] = described.stdout.strip()
+    commit = commit_of(Path(__file__))
+    if commit is not None:
+        versions["commit"] = commit
     return versions
 
 

@@ -51,6 +51,7 @@ PAPER: dict[str, Any] = PAPER_TRAINING | {
 FROM_GRAPH: dict[str, Any] = {
     "flow": "nsf",
     "flow__n_layers": 6,
+    "base": 1,  # several atoms are ahead after pretraining, but not at the end
     "init": "graph",
     "training__learning_rate": 6e-3,
     "training__learning_rate_schedule": "cosine",

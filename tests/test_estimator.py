@@ -905,6 +905,24 @@ def test_classes_of_many_labels_are_held_out_too_and_those_of_few_are_not():
     assert not set(train) & set(held_out)
 
 
+@pytest.mark.parametrize("kind", ["rounded", "one is tiny"])
+def test_no_row_is_trained_on_and_held_out_with_weights_that_count_no_rows(kind):
+    from vmonf.fitting import Table, prepare
+    from vmonf.rows import distinct_rows
+    from vmonf.settings import resolve
+
+    random = np.random.default_rng(0)
+    X, weight = random.standard_normal((300, 2)), random.exponential(size=300)
+    weight = np.round(weight, 2) + 0.01 if kind == "rounded" else np.append(1e-12, weight[1:])
+    nowhere = np.full(300, -1)
+    rows = distinct_rows(X, weight, nowhere, nowhere)
+    settings = resolve(FlowMixture(2, init="kmeans").get_params(), 300, 2, 2)
+    prepared = prepare(Table.of(rows, ["a", "b"]), settings, seed=0)
+    train, held_out = (prepared.standardised.x[i] for i in (prepared.train, prepared.held_out))
+    assert (len(train), len(held_out)) == (270, 30)
+    assert not np.isin(held_out[:, 0], train[:, 0]).any()
+
+
 def test_of_repeated_rows_some_repetitions_are_held_out():
     from vmonf.fitting import Table, prepare
     from vmonf.rows import distinct_rows

@@ -68,11 +68,12 @@ def test_distinct_rows_in_one_place_stay_apart_in_a_fixed_order():
     assert one.n_rows == 4
 
 
-def test_a_merged_row_has_the_cluster_of_the_first():
-    X = np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [5.0, 6.0]])
-    rows = distinct(X, np.array([1.0, 1, 2, 0]), np.full(4, -1))
-    np.testing.assert_array_equal(X[rows.cluster], rows.x)
-    assert sorted(rows.cluster) == [0, 1]
+def test_the_cluster_of_a_merged_row_does_not_depend_on_the_order():
+    X = np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [1.0, 2.0], [5.0, 6.0]])
+    cluster, nowhere = np.array([-1, 3, 2, 1, 0]), np.full(5, -1)
+    for order in (np.arange(5), np.arange(5)[::-1], [2, 0, 4, 3, 1]):
+        rows = distinct_rows(X[order], np.ones(5), nowhere, cluster[order])
+        assert dict(zip(rows.x[:, 0], rows.cluster, strict=True)) == {1.0: 2, 3.0: 3, 5.0: 0}
 
 
 def test_every_row_is_in_one_batch_and_batches_are_of_like_size():
@@ -111,16 +112,40 @@ def test_folds_hold_out_each_row_once_and_divide_those_that_are_repeated():
     assert is_repeated.sum() == 10
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.37, 1e6])
-def test_weights_that_are_multiples_count_repetitions(scale):
-    np.testing.assert_array_equal(repetitions(scale * np.array([1.0, 3, 1, 12])), [1, 3, 1, 12])
-    np.testing.assert_array_equal(repetitions(scale * np.array([2.0, 3, 2, 12])), [2, 3, 2, 12])
-    np.testing.assert_array_equal(repetitions(scale * np.ones(3)), [1, 1, 1])
+def test_whole_numbers_count_repetitions():
+    once = np.ones(4, dtype=int)
+    for weight in ([1.0, 3, 1, 12], [2.0, 3, 2, 12]):
+        np.testing.assert_array_equal(repetitions(np.array(weight), once), weight)
+    np.testing.assert_array_equal(repetitions(np.array([2.0, 4, 2, 6]), once), [1, 2, 1, 3])
+    # No row occurs a thousand times as often as another: these are weights of another kind.
+    np.testing.assert_array_equal(repetitions(np.array([1520.0, 873, 911, 1000]), once), once)
+    np.testing.assert_array_equal(repetitions(np.array([1e300, 3e300, 1e300, 1]), once), once)
 
 
-def test_other_weights_do_not():
-    weight = np.random.default_rng(0).gamma(2, size=50)
-    np.testing.assert_array_equal(repetitions(weight), np.ones(50))
+@pytest.mark.parametrize(
+    "weight",
+    [
+        np.array([0.25, 0.75, 0.5, 1.0]),
+        np.array([0.13, 2.07, 0.01, 1.3]),
+        np.array([1.0, 2.0, 1.0, 1e-12]),
+        np.full(4, 0.25),
+    ],
+)
+def test_other_weights_do_not_but_equal_rows_are_counted(weight):
+    np.testing.assert_array_equal(repetitions(weight, np.array([1, 3, 1, 2])), [1, 3, 1, 2])
+    np.testing.assert_array_equal(repetitions(weight, np.array([2, 4, 2, 2])), [1, 2, 1, 1])
+
+
+def test_a_row_of_weight_two_is_two_rows():
+    X = np.arange(30.0)[:, None]
+    counts = np.random.default_rng(0).integers(1, 6, 30)
+    one = distinct_rows(X, counts.astype(float), np.full(30, -1), np.full(30, -1))
+    repeated = X.repeat(counts, axis=0)
+    nowhere = np.full(len(repeated), -1)
+    two = distinct_rows(repeated, np.ones(len(repeated)), nowhere, nowhere)
+    for field in ("x", "weight", "repetitions"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+    np.testing.assert_array_equal(one.repetitions, counts[one.x[:, 0].astype(int)])
 
 
 def test_rows_and_their_draws_go_to_another_device():

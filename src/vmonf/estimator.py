@@ -364,8 +364,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Labels: whole numbers or strings. An unlabelled row has -1, NaN, None or "". If X is
             read in parts, the name of a column.
         sample_weight : array-like of shape (n,) or str, optional
-            Non-negative weight of each row. A weight of two is the same as two equal rows. If X
-            is read in parts, the name of a column.
+            Non-negative weight of each row. A weight of two is the same as two equal rows: whole
+            numbers count rows. Divide weights of another kind by their mean. If X is read in
+            parts, the name of a column.
         clusters : int array-like of shape (n,), optional
             The initial cluster of each row, 0 to K - 1, or -1 if it is not given. These replace
             the clusters of `init`. Labels take precedence, and are used throughout the training.

@@ -32,7 +32,7 @@ from vmonf.judge import STANDARD_ERRORS_OF_GAIN as ERRORS_OF_GAIN
 from vmonf.judge import Verdict, compare, judge
 from vmonf.machine import keep_freed_memory, threads_for
 from vmonf.model import Domain, MixtureModel, Standardizer, build_model, in_parts
-from vmonf.rows import Rows, repetitions
+from vmonf.rows import Rows
 from vmonf.settings import Settings
 from vmonf.spacing import spacing_of
 from vmonf.start import (
@@ -574,10 +574,9 @@ def _divided(
 ) -> Prepared:
     """The rows of a table, divided into training rows and held-out rows."""
     random = np.random.default_rng(seed)
-    source, weight, train, held_out = _split(
+    rows, source, train, held_out = _split(
         table.rows, settings, random, divide_repeated=table.stream is None
     )
-    rows = dataclasses.replace(table.rows.take(source), weight=weight)
     table = dataclasses.replace(table, rows=rows)
     standardised = table.standardised
     if settings.needs_spacing:
@@ -623,18 +622,19 @@ def _drawn_from_columns(x: Array, random: np.random.Generator) -> Array:
 
 def _split(
     rows: ArrayRows, settings: Settings, random: np.random.Generator, *, divide_repeated: bool
-) -> tuple[IntArray, Array, IntArray, IntArray]:
+) -> tuple[ArrayRows, IntArray, IntArray, IntArray]:
     """Divide rows into training rows and held-out rows. Classes with few labels are held out last.
 
     Of a row that is repeated, some repetitions are held out. Such a row is then there twice.
 
     Returns
     -------
+    rows : Rows
+        The m rows, with those that are divided twice.
     source : int array of shape (m,)
         Where each row was.
-    weight : array of shape (m,)
     train, held_out : int array
-        Indices into `source`.
+        Indices into the m rows.
     """
     n_rows, n_held_out = rows.n_rows, settings.n_held_out
     order = random.permutation(n_rows)
@@ -642,20 +642,22 @@ def _split(
     n_labels = np.bincount(labels[labels >= 0], minlength=settings.n_components)
     scarce = (labels >= 0) & (n_labels[labels] < MANY_LABELS)
     order = np.concatenate([order[~scarce[order]], order[scarce[order]]])
-    share = np.zeros(n_rows)
-    share[order[:n_held_out]] = 1.0
+    counts = np.ones(n_rows, dtype=np.int64) if rows.repetitions is None else rows.repetitions
+    taken = np.zeros(n_rows, dtype=np.int64)  # the repetitions that are held out
+    taken[order[:n_held_out]] = counts[order[:n_held_out]]
     if divide_repeated:
-        counts = repetitions(rows.weight)
-        some = np.floor(counts * n_held_out / n_rows + random.random(n_rows))
-        share = np.where((counts > 1) & ~scarce, some / counts, share)
-    divided = np.flatnonzero((share > 0) & (share < 1))
+        some = np.floor(counts * n_held_out / n_rows + random.random(n_rows)).astype(np.int64)
+        taken = np.where((counts > 1) & ~scarce, some, taken)
+    divided = np.flatnonzero((taken > 0) & (taken < counts))
     source = np.concatenate([np.arange(n_rows), divided])
-    weight = rows.weight[source]
-    weight[divided] *= 1 - share[divided]
-    weight[n_rows:] *= share[divided]
-    is_whole = share[order] == 1
+    times = counts[source]
+    times[divided] -= taken[divided]
+    times[n_rows:] = taken[divided]
+    weight = rows.weight[source] * (times / counts[source])
+    rows = dataclasses.replace(rows.take(source), weight=weight, repetitions=times)
+    is_whole = taken[order] == counts[order]
     held_out = np.concatenate([order[is_whole], n_rows + np.arange(len(divided))])
-    return source, weight, order[~is_whole], held_out
+    return rows, source, order[~is_whole], held_out
 
 
 def _starter(prepared: Prepared, settings: Settings) -> GaussianStarter:

@@ -22,8 +22,11 @@ Values = TypeVar("Values", "NDArray[Any]", Tensor)
 
 #: Of the draws of the gaps of a row, so many are used in a step of the training.
 DRAWS_IN_STEP = 3
-#: At most this many repetitions are what the least weight may count.
-MOST_PARTS = 10
+#: If every row occurs more often than this, in units of their greatest common divisor, the numbers
+#: are weights of another kind.
+MOST_REPETITIONS_OF_ALL = 10
+#: Larger whole numbers are not exact as floats.
+LARGEST_WHOLE = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Rows(Generic[Values]):
         The component of each row's label, or -1 if the row has no label.
     cluster : int array or Tensor of shape (n,)
         The initial cluster of each row, or -1 if none is given.
+    repetitions : int array of shape (n,), optional
+        How often each row occurs, for arrays alone. None means once.
     spacing : array or Tensor of shape (n,), optional
         The distance of each row to its near neighbours, standardised; see `vmonf.spacing`. It is
         None unless a term of the objective needs it.
@@ -87,6 +92,7 @@ class Rows(Generic[Values]):
     weight: Values
     component: Values
     cluster: Values
+    repetitions: Values | None = None
     spacing: Values | None = None
     draws: Draws | None = None
 
@@ -107,6 +113,7 @@ class Rows(Generic[Values]):
             self.weight[index],
             self.component[index],
             self.cluster[index],
+            None if self.repetitions is None else self.repetitions[index],
             None if self.spacing is None else self.spacing[index],
             None if self.draws is None else self.draws.take(index),
         )
@@ -118,7 +125,7 @@ class Rows(Generic[Values]):
             for values in (self.x, self.weight, self.component, self.cluster)
         )
         spacing = None if self.spacing is None else torch.from_numpy(self.spacing)
-        return Rows(x, weight, component, cluster, spacing).to(device)
+        return Rows(x, weight, component, cluster, spacing=spacing).to(device)
 
     def to(self: Rows[Tensor], device: torch.device) -> Rows[Tensor]:
         """The same rows on another device."""
@@ -130,8 +137,8 @@ class Rows(Generic[Values]):
             weight,
             component,
             cluster,
-            None if self.spacing is None else self.spacing.to(device),
-            None if self.draws is None else self.draws.to(device),
+            spacing=None if self.spacing is None else self.spacing.to(device),
+            draws=None if self.draws is None else self.draws.to(device),
         )
 
     def batches(
@@ -194,7 +201,7 @@ def distinct_rows(
         Rows of weight zero are left out.
     component, cluster : int array of shape (n,)
         Equal rows are merged only if their components are equal too. The merged row has the
-        cluster of the first of them.
+        cluster of those of them that have one; of several clusters the one with the highest number.
 
     Returns
     -------
@@ -202,11 +209,14 @@ def distinct_rows(
         The weights of equal rows are added, and all weights are scaled to a mean of one.
     """
     kept = np.flatnonzero(weight > 0)
-    x, weight, component = X[kept] + 0.0, weight[kept], component[kept]  # -0.0 becomes 0.0
+    x, weight = X[kept] + 0.0, weight[kept]  # -0.0 becomes 0.0
+    component, cluster = component[kept], cluster[kept]
     x[np.isnan(x)] = np.nan  # of all its bit patterns, one
     key = row_keys(x, component)
-    order = np.lexsort((key, places_on_a_line(x)))  # equal rows are in one place
-    x, weight, component, key = x[order], weight[order], component[order], key[order]
+    # Equal rows are in one place, with the highest cluster first.
+    order = np.lexsort((-cluster, key, places_on_a_line(x)))
+    x, weight, key = x[order], weight[order], key[order]
+    component, cluster = component[order], cluster[order]
     same = key[1:] == key[:-1]
     if same.any():
         pairs = np.flatnonzero(same)
@@ -216,10 +226,16 @@ def distinct_rows(
         )
     starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
     weight = np.add.reduceat(weight, starts)
+    n_merged = np.diff(starts, append=len(x))
     mixed = np.random.default_rng(0).permutation(len(starts))
-    weight, starts = weight[mixed], starts[mixed]
-    first = kept[order[starts]]
-    return Rows(x[starts], weight / weight.mean(), component[starts], cluster[first])
+    weight, n_merged, starts = weight[mixed], n_merged[mixed], starts[mixed]
+    return Rows(
+        x[starts],
+        weight / weight.mean(),
+        component[starts],
+        cluster[starts],
+        repetitions(weight, n_merged),
+    )
 
 
 def places_on_a_line(x: Array) -> Array:
@@ -269,9 +285,9 @@ def folds_of(
 ) -> Iterator[tuple[Rows[NDArray[Any]], Rows[NDArray[Any]]]]:
     """Training rows and held-out rows of each fold of a cross-validation.
 
-    Repeated values are one row whose weight counts them. If they were all in one fold, a component
-    as narrow as the values are alike would seem worthless, although new rows repeat them as well.
-    So the weight of such a row is spread over the folds, as that of its repetitions would be.
+    Repeated values are one row. If they were all in one fold, a component as narrow as the values
+    are alike would seem worthless, although new rows repeat them as well. So the weight of such a
+    row is spread over the folds, as that of its repetitions would be.
 
     Parameters
     ----------
@@ -279,28 +295,36 @@ def folds_of(
         In random order.
     n_folds : int
     """
-    counts = repetitions(rows.weight)
+    counts = np.ones(rows.n_rows, dtype=np.int64) if rows.repetitions is None else rows.repetitions
     first = np.arange(rows.n_rows) % n_folds
     for fold in range(n_folds):
         in_fold = counts // n_folds + ((fold - first) % n_folds < counts % n_folds)
-        yield _share(rows, 1 - in_fold / counts), _share(rows, in_fold / counts)
+        yield _occurring(rows, counts - in_fold, counts), _occurring(rows, in_fold, counts)
 
 
-def repetitions(weight: Array) -> IntArray:
-    """How often each row occurs, or one for each row if the weights do not count rows.
+def repetitions(weight: Array, n_merged: IntArray) -> IntArray:
+    """How often each distinct row occurs: shape (n,).
 
-    They count rows if all of them are multiples of the least weight, or of a whole part of it.
+    Parameters
+    ----------
+    weight : array of shape (n,)
+        The weights of distinct rows, as they were given. If all are whole numbers, they count rows.
+        Otherwise they tell nothing of repetitions.
+    n_merged : int array of shape (n,)
+        The number of rows of the table that are equal to each.
+
+    Notes
+    -----
+    Only ratios matter. If every row occurs twice, none is repeated, as far as a fit can tell.
     """
-    for part in range(1, MOST_PARTS + 1):
-        counts = weight / weight.min() * part
-        whole = np.rint(counts)
-        if np.allclose(counts, whole, rtol=1e-9, atol=0):
-            found: IntArray = whole.astype(np.int64)
-            return found
-    return np.ones(len(weight), dtype=np.int64)
+    is_whole = weight.max() < LARGEST_WHOLE and (weight == np.rint(weight)).all()
+    counts: IntArray = weight.astype(np.int64) if is_whole else n_merged.astype(np.int64)
+    counts = counts // np.gcd.reduce(counts)
+    return counts if counts.min() <= MOST_REPETITIONS_OF_ALL else np.ones_like(counts)
 
 
-def _share(rows: Rows[NDArray[Any]], share: Array) -> Rows[NDArray[Any]]:
-    """Rows with this share (n,) of their weights, without those whose share is zero."""
-    kept = np.flatnonzero(share)
-    return dataclasses.replace(rows.take(kept), weight=rows.weight[kept] * share[kept])
+def _occurring(rows: Rows[NDArray[Any]], times: IntArray, of: IntArray) -> Rows[NDArray[Any]]:
+    """Rows that occur so many times (n,), of the times that they occur; not those that never do."""
+    kept = np.flatnonzero(times)
+    weight = rows.weight[kept] * (times[kept] / of[kept])
+    return dataclasses.replace(rows.take(kept), weight=weight, repetitions=times[kept])

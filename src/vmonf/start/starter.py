@@ -142,7 +142,7 @@ class GaussianStarter:
         """K copies of the Gaussian of all rows, independent of their labels."""
         n_components = self.n_components
         nowhere = np.full_like(rows.component, -1)
-        unlabelled = Rows(rows.x, rows.weight, nowhere, nowhere)
+        unlabelled = replace(rows, component=nowhere, cluster=nowhere)
         one, _ = GaussianStarter(1, _ONE_CLUSTER, shrinkage=self.shrinkage).fit(unlabelled, random)
         weights = np.full(n_components, 1 / n_components) if self.weights is None else self.weights
         return GaussianStart(

@@ -600,6 +600,56 @@ def test_interruption_keeps_the_best_model_so_far(blobs, monkeypatch):
     assert np.isfinite(mixture.score(X))
 
 
+@pytest.mark.parametrize("base", [1, "auto"])
+@pytest.mark.long
+def test_interruption_of_the_pretraining_ends_the_fit_too(monkeypatch, base):
+    from vmonf.data import Pinwheel
+    from vmonf.training import TrainingLoop
+
+    X, _ = Pinwheel().sample(200, random_state=0)
+    steps, calls = TrainingLoop._steps, []
+
+    def interrupted(self, *args):
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return steps(self, *args)
+
+    monkeypatch.setattr(TrainingLoop, "_steps", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        mixture = FlowMixture(5, base=base, random_state=0, max_epochs=9).fit(X)
+    assert len(calls) == 2
+    assert mixture.verdict_.reason == "not trained"
+    assert np.isfinite(mixture.score(X))
+
+
+def test_an_epoch_without_a_log_likelihood_is_undone(blobs, monkeypatch):
+    X, _ = blobs
+    from vmonf.training import TrainingLoop
+
+    summary, calls = TrainingLoop._summary, []
+
+    def sometimes(self, temperature):
+        found = summary(self, temperature)
+        calls.append(found)
+        return found._replace(log_likelihood=np.nan) if len(calls) == 3 else found
+
+    monkeypatch.setattr(TrainingLoop, "_summary", sometimes)
+    settings = QUICK | {"max_epochs": 4, "training": Training(pretrain_epochs=0)}
+    mixture = FlowMixture(3, init="kmeans", random_state=0, **settings).fit(X)
+    assert mixture.history_["epoch"] == [1, 3, 4]
+    assert mixture.n_epochs_ == mixture.verdict_.n_epochs == 4
+
+
+def test_components_that_no_row_can_be_in_are_told(blobs):
+    X, y = blobs
+    clusters = np.where(y == 2, 1, y)
+    with pytest.warns(UserWarning, match="none has 2: the weight of this component"):
+        FlowMixture(3, random_state=0, **QUICK | {"max_epochs": 0}).fit(X, clusters=clusters)
+    with pytest.raises(ValueError, match="gives no row the cluster 1: number the clusters"):
+        FlowMixture("auto").fit(X, clusters=2 * clusters)
+
+
 @pytest.mark.parametrize("pause", [0.0, 60.0])
 @pytest.mark.long
 def test_a_second_interruption_soon_after_stops_a_loop_over_fits(blobs, monkeypatch, pause):

@@ -95,7 +95,18 @@ def test_a_warm_start_without_epochs_keeps_the_mixture(mixture):
     before = mixture.score_samples(x)
     mixture.set_params(warm_start=True, max_epochs=0).fit(x)
     np.testing.assert_allclose(mixture.score_samples(x), before)
-    assert "was kept" in str(mixture.verdict_)
+    assert "was kept, because no epoch was trained" in str(mixture.verdict_)
+    assert np.isnan([mixture.gain_, mixture.gain_error_]).all()
+
+
+def test_a_mixture_that_does_not_improve_keeps_its_temperature(mixture):
+    x, _ = curved(300)
+    mixture.model_.temperature.fill_(3.0)
+    before = mixture.predict_proba(x)
+    worse = Training(learning_rate=1.0, refine_posterior=False)
+    mixture.set_params(warm_start=True, max_epochs=1, training=worse).fit(x)
+    assert mixture.best_epoch_ == 0
+    np.testing.assert_allclose(mixture.predict_proba(x), before, atol=1e-6)
 
 
 def test_a_table_in_parts_is_gone_through_too(mixture, monkeypatch):

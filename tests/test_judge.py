@@ -79,4 +79,11 @@ def test_the_gaussians_that_training_began_with_may_be_kept(log_probs):
     reference, other = log_probs
     found = verdict(other, reference, epoch=0)
     assert found.kept == "flows"
-    assert "None of 9 epochs improved on the weights that training began with" in str(found)
+    assert "of 9 epochs, none improved on the weights that training began with" in str(found)
+
+
+def test_one_row_tells_nothing():
+    comparison = compare(np.array([3.0, 9.0]), np.zeros(2), np.array([1.0, 0.0]))
+    assert (comparison.gain, comparison.error) == (3.0, math.inf)
+    assert not comparison.exceeds_chance(1.0)
+    assert comparison.exceeds_chance(0.0)  # where chance does not count, the better one is taken

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -27,7 +28,7 @@ from vmonf.data.source import Readable, Source, is_source, open_source
 from vmonf.data.tables import feature_columns
 from vmonf.fitting import Table, find_number, fit_best, go_on, prepare
 from vmonf.flows import Family
-from vmonf.judge import Verdict, compare
+from vmonf.judge import Comparison, Verdict, compare
 from vmonf.labels import encode_labels, with_new_names
 from vmonf.machine import blas_threads_kept, make_forks_safe
 from vmonf.model import MixtureModel, PosteriorMLP, in_parts
@@ -445,6 +446,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             at_least = max(len(classes), 1)
             number, sample = _found_number(fitted, at_least, self.max_components, seeds[0])
         classes = with_new_names(classes, number.chosen)
+        _warn_of_empty_components(rows, classes)
         settings = resolve(
             parameters, fitted.n_rows, values.shape[1], len(classes), fitted.n_sampled, began
         )
@@ -570,7 +572,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model, training, before, after, row_weight = go_on(
             self.model_, table, settings, seed, watching
         )
-        comparison = compare(after, before, row_weight)
+        comparison = Comparison(math.nan, math.nan)
+        if training.history:
+            comparison = compare(after, before, row_weight)
         is_judged = settings.n_held_out > 0
         kept = "flows" if training.best_epoch else self.verdict_.kept
         verdict = Verdict(
@@ -579,7 +583,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             *comparison,
             float(row_weight @ after / row_weight.sum()) if is_judged else math.nan,
             training.best_epoch,
-            len(training.history),
+            training.n_epochs,
         )
         labelled = np.isin(self.classes_, self.labelled_classes_)
         labelled[component[component >= 0]] = True
@@ -689,7 +693,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def n_epochs_(self) -> int:
         """Number of epochs trained."""
-        return len(self.history_["epoch"])
+        return int(max(self.history_["epoch"], default=0))
 
     @property
     def best_epoch_(self) -> int:
@@ -1173,8 +1177,18 @@ def _number_of_given(clusters: ArrayLike | None, n_rows: int) -> int:
         return 0
     given = np.asarray(plain_array(clusters, "clusters"))
     # Anything else is refused by `_checked_clusters`, as are more clusters than rows.
-    is_valid = given.size > 0 and given.dtype.kind in "iuf" and not np.isnan(given).any()
-    return int(min(given.max() + 1, n_rows)) if is_valid else 0
+    if given.size == 0 or given.dtype.kind not in "iuf" or (given != np.floor(given)).any():
+        return 0
+    if given.max() >= n_rows:
+        return n_rows
+    number = int(given.max()) + 1
+    empty = np.setdiff1d(np.arange(number), given)
+    if len(empty):
+        raise ValueError(
+            f"clusters gives no row the cluster {empty[0]}: number the clusters 0 to K - 1 without "
+            "gaps, or give n_components."
+        )
+    return number
 
 
 def _checked_clusters(
@@ -1195,6 +1209,20 @@ def _checked_clusters(
             "another init."
         )
     return given.astype(np.int64)
+
+
+def _warn_of_empty_components(rows: Rows[NDArray[Any]], classes: NDArray[Any]) -> None:
+    """Warn of components that no row can be in, since all rows have a label or a cluster."""
+    known = np.where(rows.labelled, rows.component, rows.cluster)
+    empty = np.setdiff1d(np.arange(len(classes)), known)
+    if (known >= 0).all() and len(empty):
+        listed = ", ".join(str(name) for name in classes[empty])
+        warnings.warn(
+            f"Every row has a label or a cluster, and none has {listed}: the weight of "
+            f"{'this component' if len(empty) == 1 else 'these components'} stays near zero. Give "
+            "fewer n_components, or -1 to rows whose cluster is not known.",
+            stacklevel=3,
+        )
 
 
 def _fitted_attributes(mixture: FlowMixture) -> dict[str, Any]:

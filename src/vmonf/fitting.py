@@ -414,7 +414,7 @@ def fit_best(
     """
     weight = prepared.standardised.weight[prepared.judged]
     best: Fit | None = None
-    left_out = 0
+    left_out, out_of_time = 0, False
     for restart, seed in enumerate(seeds):
         if restart and _is_out_of_time(settings):
             left_out = len(seeds) - restart
@@ -431,13 +431,14 @@ def fit_best(
                 raise
             warnings.warn(f"Restart {restart + 1} failed and is left out: {error}", stacklevel=3)
             continue
+        out_of_time |= fit.training.out_of_time
         if best is None or compare(fit.log_prob, best.log_prob, weight).gain > 0:
             best = fit
         if fit.training.interrupted:
             warnings.warn("Training was interrupted; the best model so far is kept.", stacklevel=3)
             break
     assert best is not None
-    if left_out or best.training.out_of_time:
+    if left_out or out_of_time:
         warnings.warn(_left_undone(best.training, left_out), stacklevel=3)
     return best
 
@@ -740,8 +741,9 @@ def _training(
         if len(held_out):
             of_atoms = prepared.density_of(mixture, held_out)
             weight = prepared.standardised.weight[held_out]
+            least = np.average(of_atoms, weights=weight) - ALMOST_AS_GOOD
             loop.begin()
-            if loop.score() > np.average(of_atoms, weights=weight) - ALMOST_AS_GOOD:
+            if loop.result.interrupted or loop.score() > least:
                 return loop
     model = _gaussian_model(mixture, prepared, settings, generator)
     training = dataclasses.replace(settings.training, pretrain_epochs=0)
@@ -860,7 +862,7 @@ def _judge(
         rows.weight,
         held_out=len(prepared.held_out) > 0,
         epoch=result.best_epoch,
-        n_epochs=len(result.history),
+        n_epochs=result.n_epochs,
         standard_errors=ERRORS_AGAINST_ATOMS if several and of_one_atom else ERRORS_OF_GAIN,
     )
     kept = of_flows if verdict.kept == "flows" and of_flows is not None else of_gaussians

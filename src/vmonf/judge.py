@@ -21,6 +21,9 @@ STANDARD_ERRORS_OF_GAIN = 2.0
 #: rounding can give a gain of many standard errors.
 SMALLEST_GAIN = 5e-4
 
+#: The end of a sentence.
+NOT_TRAINED = "because no epoch was trained: there were too few rows, no epochs, or no time."
+
 
 class Comparison(NamedTuple):
     """Log-likelihood of one density minus that of another, on the same rows, in nats per row.
@@ -37,7 +40,8 @@ class Comparison(NamedTuple):
 
     def exceeds_chance(self, standard_errors: float = STANDARD_ERRORS_OF_GAIN) -> bool:
         """Whether the gain counts, and is more than this many standard errors."""
-        return self.gain > max(SMALLEST_GAIN, standard_errors * self.error)
+        chance = standard_errors * self.error if standard_errors else 0.0
+        return self.gain > max(SMALLEST_GAIN, chance)
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ class Verdict:
     kept : {"flows", "gaussian mixture"}
     reason : {"gain", "no gain", "not trained", "not judged", "continued"}
         "gain": the flows gained enough on the held-out rows; see `judge`. "no gain": they did not.
-        "not trained": there were too few rows or epochs to train flows. "not judged": no rows
-        were held out, and the flows of the last epoch were kept. "continued": the training went
-        on from a fitted mixture, and the best epoch was kept, or the mixture as it was.
+        "not trained": no epoch was trained, since there were too few rows, no epochs or no time,
+        or since Ctrl-C ended it. "not judged": no rows were held out, and the flows of the last
+        epoch were kept. "continued": the training went on from a fitted mixture, and the best epoch
+        was kept, or the mixture as it was.
     gain, gain_error : float
         Log-likelihood of the flows minus that of the Gaussian mixture on the held-out rows, in
         nats per row, and its standard error. If the training went on from a fitted mixture, that
@@ -80,34 +85,30 @@ class Verdict:
     def __str__(self) -> str:
         """The verdict in one sentence."""
         if self.reason == "not trained":
-            return (
-                "The Gaussian mixture was kept: there were too few rows or epochs to train flows."
-            )
+            return f"The Gaussian mixture was kept, {NOT_TRAINED}"
         if self.reason == "not judged":
             return (
                 f"No rows were held out to judge the flows: the weights of epoch {self.epoch}, "
                 "the last, were kept."
             )
+        if self.reason == "continued" and self.n_epochs == 0:
+            return f"The fitted mixture was kept, {NOT_TRAINED}"
         if self.reason == "continued" and self.epoch == 0:
-            return (
-                f"The fitted mixture was kept: none of {self.n_epochs} further epochs improved on "
-                "it."
-            )
+            further = f"{self.n_epochs} further epoch{'s' if self.n_epochs > 1 else ''}"
+            return f"The fitted mixture was kept: of {further}, none improved on it."
+        epochs = f"{self.n_epochs} epoch{'s' if self.n_epochs > 1 else ''}"
         size = (
             f"{abs(self.gain):.4f} ± {self.gain_error:.4f} nats per row of held-out log-likelihood"
         )
         if self.reason == "continued":
             return f"The training went on and gained {size}: epoch {self.epoch} of {self.n_epochs}."
-        if self.reason == "gain" and self.epoch > 0:
-            return (
-                f"The flows gained {size} over the Gaussian mixture: epoch {self.epoch} of "
-                f"{self.n_epochs} was kept."
-            )
         if self.reason == "gain":
-            return (
-                f"None of {self.n_epochs} epochs improved on the weights that training began "
-                "with: these were kept."
+            weights = (
+                f"epoch {self.epoch} of {self.n_epochs} was kept"
+                if self.epoch > 0
+                else f"of {epochs}, none improved on the weights that training began with"
             )
+            return f"The flows gained {size} over the Gaussian mixture of the start: {weights}."
         if abs(self.gain) < SMALLEST_GAIN:
             return "The flows gained nothing on the held-out rows: the Gaussian mixture was kept."
         if self.gain < 0:
@@ -123,12 +124,14 @@ def compare(log_prob: Array, reference: Array, weight: Array) -> Comparison:
     log_prob, reference : array of shape (n,)
         Log densities of the rows, in nats.
     weight : array of shape (n,)
-        Weight of each row.
+        Weight of each row. If only one row has any, the standard error is infinite.
     """
     values = log_prob - reference
     share = weight / weight.sum()
     mean = float(share @ values)
     n_effective = 1 / float(share @ share)
+    if n_effective < 1 + 1e-9:
+        return Comparison(mean, math.inf)
     variance = float(np.square(share) @ np.square(values - mean))
     return Comparison(mean, math.sqrt(variance * n_effective / max(1.0, n_effective - 1)))
 

@@ -104,7 +104,7 @@ VERDICT = {
 @pytest.mark.parametrize(
     ("verdict", "converged", "words"),
     [
-        ({"kept": "gaussian mixture", "reason": "not trained"}, False, "too few rows or epochs"),
+        ({"kept": "gaussian mixture", "reason": "not trained"}, False, "no epoch was trained"),
         (
             {"kept": "gaussian mixture", "reason": "no gain", "epoch": 0},
             False,

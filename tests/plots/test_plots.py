@@ -657,7 +657,7 @@ def test_training_says_what_was_kept(plane):
     assert "epoch 2, kept" in legend_texts(figure, 0)
     mixture.verdict_ = Verdict("flows", "gain", 0.5, 0.1, -2.0, 0, 3)
     figure = plots.plot(mixture, kind="training")
-    assert "None of 3 epochs improved on the weights that training began with" in title(figure)
+    assert "none improved on the weights that training began with" in title(figure)
     assert "epoch 2, kept" not in legend_texts(figure, 0)
     for gain, words in ((0.15, "perhaps by chance"), (0.0, "nothing"), (-0.5, "lost 0.5000 ± 0.1")):
         mixture.verdict_ = Verdict("gaussian mixture", "no gain", gain, 0.1, -2.0, 0, 3)
@@ -686,7 +686,7 @@ def test_training_of_a_single_epoch(plane):
 def test_training_without_history():
     X, _ = blobs(2, 3, n_rows=60)
     figure = plots.plot(fitted(X, n_components=1, max_epochs=0), kind="training")
-    assert title(figure).startswith("The Gaussian mixture was kept: there were too few rows")
+    assert title(figure).startswith("The Gaussian mixture was kept, because no epoch was trained")
     assert len(figure.axes) == 1
     assert not figure.axes[0].axison
     figure.draw_without_rendering()

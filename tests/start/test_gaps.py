@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from vmonf.rows import distinct_rows
-from vmonf.start import STARTS, GaussianStarter, Shrinkage, conditionals_of, first_filled, refitted
+from vmonf.start import (
+    STARTS,
+    GaussianStarter,
+    Shrinkage,
+    conditionals_of,
+    first_filled,
+    gaps,
+    refitted,
+)
 from vmonf.start.gaussian_mixture import GaussianStart
 
 
@@ -67,3 +75,14 @@ def test_conditionals_have_the_density_of_the_mixture_with_its_broad_parts():
     z = random.normal(scale=4, size=(50, 2))
     found = conditionals_of(mixture).log_prob(torch.from_numpy(z)).numpy()
     assert found == pytest.approx(mixture.log_prob(z), abs=1e-9)
+
+
+def test_a_column_is_filled_that_is_known_in_few_rows(monkeypatch):
+    monkeypatch.setattr(gaps, "MOST_FILLED", 50)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(500, 2))
+    x[:, 1] = np.where(np.arange(500) < 2, [7.0] * 500, np.nan)
+    rows = rows_of(x)
+    filled = first_filled(rows, np.isnan(rows.x), random)
+    assert np.isfinite(filled).all()
+    np.testing.assert_allclose(filled[:, 1], 7, atol=0.1)

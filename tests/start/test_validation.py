@@ -33,3 +33,9 @@ def test_outliers_alone_are_no_reason_to_give_up():
     other = np.full(200, 0.1)
     other[3] = -50.0
     assert validated(folds(other, []), best) is not None
+
+
+def test_a_fold_of_one_row_is_not_enough_to_give_up():
+    best = np.zeros(3)
+    folds = [(np.array([-0.001]), np.ones(1)), (np.array([5.0, 5.0]), np.ones(2))]
+    np.testing.assert_array_equal(validated(iter(folds), best), [-0.001, 5, 5])

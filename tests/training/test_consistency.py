@@ -24,7 +24,7 @@ QUICK = {
 
 def rows_of(x, spacing=None):
     nowhere = torch.full((len(x),), -1)
-    return Rows(x, torch.ones(len(x), dtype=x.dtype), nowhere, nowhere, spacing)
+    return Rows(x, torch.ones(len(x), dtype=x.dtype), nowhere, nowhere, spacing=spacing)
 
 
 def evaluation_of(model, x, temperature=1.0, spacing=None, seed=0):

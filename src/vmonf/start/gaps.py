@@ -18,7 +18,12 @@ import torch
 from vmonf.flows.base import DEGREES
 from vmonf.model import Conditionals
 from vmonf.start.atoms import clusters_within, number_of_atoms
-from vmonf.start.gaussian_mixture import GaussianStart, Shrinkage, mixture_from_clusters
+from vmonf.start.gaussian_mixture import (
+    VARIANCE_FLOOR,
+    GaussianStart,
+    Shrinkage,
+    mixture_from_clusters,
+)
 from vmonf.start.starter import GaussianStarter
 
 if TYPE_CHECKING:
@@ -88,11 +93,12 @@ def first_filled(rows: ArrayRows, is_gap: Mask, random: np.random.Generator) -> 
     """
     some = random.permutation(rows.n_rows)[:MOST_FILLED]
     fitted, gaps = rows.take(some), is_gap[some]
-    known = np.where(gaps, np.nan, fitted.x)
-    # Gaps begin as draws from independent columns.
+    # Gaps begin as draws from independent columns. Of a column that is rarely known, no value may
+    # be among some of the rows.
+    known = np.where(is_gap, np.nan, rows.x)
     mixture = GaussianStart(
         np.nanmean(known, axis=0)[None],
-        np.diag(np.nanvar(known, axis=0))[None],
+        np.diag(np.nanvar(known, axis=0) + VARIANCE_FLOOR)[None],
         np.ones(1),
         np.zeros(1, dtype=np.int64),
         FIRST_SHRINKAGE,

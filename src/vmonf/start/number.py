@@ -228,7 +228,8 @@ def number_of_clusters(
     sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)
     bound = min(at_most, len(sample.x) // FEWEST_ROWS_A_CLUSTER)
     if at_least >= at_most or bound < max(2, at_least):
-        return Number(at_least, "classes" if at_least > 1 else "few rows"), sample
+        reason: Reason = "classes" if at_least > 1 else "given" if at_most == 1 else "few rows"
+        return Number(at_least, reason), sample
     number = _searched(sample, "columns", at_least, bound, seed)
     first = number.best_candidate
     if number.agreement[number.candidates.index(first)] < AGREED and sample.x.shape[1] > 1:
@@ -247,7 +248,7 @@ def _searched(sample: Sample, metric: Metric, at_least: int, bound: int, seed: i
         peaks = peak_prominences(sample)
         n_peaks = 1 + int(np.sum(peaks > NOISE * standard_error(NEIGHBOURS)))
         bound = min(bound, max(SEARCHED_AT_LEAST, at_least, math.ceil(BEYOND_PEAKS * n_peaks)))
-        candidates = range(2, bound + 1)
+        candidates = range(max(2, at_least), bound + 1)
         _cluster_all(sample, candidates, seed)
         agreement, shared = _comparisons(sample, candidates, seed)
         valley, error = deepest_valley(sample)
@@ -268,9 +269,7 @@ def _searched(sample: Sample, metric: Metric, at_least: int, bound: int, seed: i
     agree = metric == "columns" and agreement[i] >= LEAST_AGREEMENT_OF_SEVERAL
     is_one = valley <= deep and not agree
     if at_least > 1 or not is_one:
-        allowed = [k for k in candidates if k >= at_least]
-        best = max(allowed, key=lambda k: number.score[candidates.index(k)])
-        number = replace(number, chosen=best, reason="agreement")
+        number = replace(number, chosen=number.best_candidate, reason="agreement")
     return number
 
 

@@ -127,6 +127,11 @@ class TrainingResult:
     out_of_time: bool = False
     recoveries: int = 0
 
+    @property
+    def n_epochs(self) -> int:
+        """Number of epochs trained, with those that were undone, unless they were the last."""
+        return self.history[-1].epoch if self.history else 0
+
 
 class TrainingLoop:
     """One training of one model. `__init__` sets every attribute that changes during the training.
@@ -222,12 +227,21 @@ class TrainingLoop:
         self.result = TrainingResult()
 
     def begin(self) -> None:
-        """Score the initial weights, then pretrain. `run` does so if it was not done before."""
+        """Score the initial weights, then pretrain, unless this was done before.
+
+        Ctrl-C ends it, and the training; a second within two seconds is raised.
+        """
+        if self.begun or self.result.interrupted:
+            return
         self.begun = True
-        self._follow_first()
-        summary = None if self.held_out is None else self._summary(1.0)
-        self._keep_if_better(0, summary, temperature=1.0)
-        self._pretrain()
+        began = time.perf_counter()
+        with self._until_interrupted():
+            self._follow_first()
+            temperature = float(self.model.temperature)
+            summary = None if self.held_out is None else self._summary(temperature)
+            self._keep_if_better(0, summary, temperature)
+            self._pretrain(temperature)
+        self.seconds = time.perf_counter() - began
 
     @property
     def scored(self) -> Rows[Tensor]:
@@ -260,35 +274,48 @@ class TrainingLoop:
             weights so far.
         """
         try:
-            with ranks.interrupts_held() as self.is_interrupted:
+            with self._until_interrupted():
                 self._notify(lambda watcher: watcher.on_begin(self))
                 self._follow_first()
-                began = time.perf_counter() - self.seconds
-                if self.epoch == 0:
-                    if not self.begun:
-                        self.begin()
-                    self._notify(lambda watcher: watcher.on_start(self))
-                while self.epoch < self.max_epochs and not self.result.converged:
-                    self._look_at_clock()
-                    if self.result.out_of_time:
-                        break
-                    self.epoch += 1
-                    record = self._epoch(self.epoch, began)
-                    if record is None:
-                        continue
-                    self.seconds = record.seconds
-                    self.result.history.append(record)
-                    self.result.converged = self._is_done(self.epoch)
-                    self._notify(lambda watcher: watcher.on_epoch(self))
-        except KeyboardInterrupt:
-            if is_second():
-                raise
-            self.result.interrupted = True
+            if self.epoch == 0:
+                self.begin()
+            if not self.result.interrupted:
+                with self._until_interrupted():
+                    self._epochs()
         finally:
             self._restore()
             for watcher in self.watchers:
                 watcher.on_end(self)
         return self.result
+
+    def _epochs(self) -> None:
+        """Train until there are no more epochs, no more gains, or no more time."""
+        began = time.perf_counter() - self.seconds
+        if self.epoch == 0:
+            self._notify(lambda watcher: watcher.on_start(self))
+        while self.epoch < self.max_epochs and not self.result.converged:
+            self._look_at_clock()
+            if self.result.out_of_time:
+                break
+            self.epoch += 1
+            record = self._epoch(self.epoch, began)
+            if record is None:
+                continue
+            self.seconds = record.seconds
+            self.result.history.append(record)
+            self.result.converged = self._is_done(self.epoch)
+            self._notify(lambda watcher: watcher.on_epoch(self))
+
+    @contextmanager
+    def _until_interrupted(self) -> Iterator[None]:
+        """Ctrl-C ends the block, and is noted. A second within two seconds is raised."""
+        try:
+            with ranks.interrupts_held() as self.is_interrupted:
+                yield
+        except KeyboardInterrupt:
+            if is_second():
+                raise
+            self.result.interrupted = True
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state after an epoch, from which `load_state` continues the training exactly.
@@ -367,6 +394,9 @@ class TrainingLoop:
             return None
         summary = self._summary(temperature)
         elbo, log_likelihood = summary.elbo, summary.log_likelihood
+        if math.isnan(log_likelihood):
+            self._recover(FloatingPointError("a log-likelihood was not a number"))
+            return None
         if epoch > self.temperature.n_epochs or self.held_out is None:
             self._keep_if_better(epoch, summary, temperature)
         return Epoch(
@@ -481,7 +511,7 @@ class TrainingLoop:
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
         return torch.Generator().manual_seed(seed)
 
-    def _pretrain(self) -> None:
+    def _pretrain(self, temperature: float) -> None:
         labelled = self.sample.take(self.sample.labelled)
         if labelled.n_rows == 0:
             return
@@ -493,7 +523,7 @@ class TrainingLoop:
                 self._recover(error)
                 return
             if self.pretrain_patience is not None:
-                self._keep_if_better(0, self._summary(1.0), temperature=1.0)
+                self._keep_if_better(0, self._summary(temperature), temperature)
                 if self.epochs_without_gain >= self.pretrain_patience:
                     break
         if self.pretrain_patience is not None:

@@ -108,3 +108,22 @@ def test_places_that_cannot_be_written_to(path, monkeypatch):
     with pytest.raises(ValueError, match="may not be written to: choose another folder"):
         check_output(path)
     assert os.listdir(folder) == ["file"]
+
+
+def test_inputs_are_not_replaced(tmp_path):
+    (tmp_path / "data").mkdir()
+    names = [tmp_path / "rows.csv", tmp_path / "data" / "a.parquet", tmp_path / "new.csv"]
+    for name in names[:2]:
+        name.touch()
+    (tmp_path / "link.csv").symlink_to(names[0])
+    for path, source in (
+        (names[0], names[0]),
+        (tmp_path / "link.csv", names[0]),
+        (names[1], tmp_path / "data"),
+        (names[1], f"{tmp_path}/*/*.parquet"),
+    ):
+        with pytest.raises(ValueError, match="is read, and would be replaced: choose another name"):
+            check_output(path, inputs=[source])
+    for source in (names[0], tmp_path / "data", f"{tmp_path}/data/*", tmp_path / "missing"):
+        check_output(names[2], inputs=[source])
+    check_output(names[0], inputs=[tmp_path / "data", "s3://bucket/rows.csv"])

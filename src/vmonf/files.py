@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,11 @@ def check_ending(path: str | os.PathLike[str], endings: Sequence[str]) -> str:
     raise ValueError(f"'{path}' has {fault}: use {', '.join(endings[:-1])} or {endings[-1]}.")
 
 
-def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> None:
+def check_output(
+    path: str | os.PathLike[str],
+    endings: Sequence[str] = (),
+    inputs: Sequence[str | os.PathLike[str]] = (),
+) -> None:
     """Check that a file can be written to a path later. Nothing is written.
 
     Parameters
@@ -35,17 +40,23 @@ def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> N
     path : path
     endings : sequence of str
         The endings allowed, such as ".png". If empty, any ending is allowed.
+    inputs : sequence of paths
+        Files, folders and patterns of files that are read, and must not be replaced.
 
     Raises
     ------
     ValueError
-        If the ending is not allowed, if the path is a folder, or if the folder of the file does
-        not exist or may not be written to.
+        If the ending is not allowed, if the path is a folder or one of the inputs, or if the folder
+        of the file does not exist or may not be written to.
     """
     if endings:
         check_ending(path, endings)
     if os.path.isdir(path):
         raise ValueError(f"'{path}' is a folder: add the name of a file to write in it.")
+    if os.path.exists(path):
+        for source in inputs:
+            if any(os.path.samefile(path, file) for file in _files_of(source)):
+                raise ValueError(f"'{path}' is read, and would be replaced: choose another name.")
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.exists(folder):
         raise ValueError(f"The folder '{folder}' does not exist: create it first.")
@@ -53,6 +64,15 @@ def check_output(path: str | os.PathLike[str], endings: Sequence[str] = ()) -> N
         raise ValueError(f"'{folder}' is not a folder: choose another place to write to.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"The folder '{folder}' may not be written to: choose another folder.")
+
+
+def _files_of(source: str | os.PathLike[str]) -> Iterator[str]:
+    """The files that a path, a folder or a pattern stands for."""
+    for found in [os.fspath(source), *glob.iglob(os.fspath(source), recursive=True)]:
+        if os.path.isdir(found):
+            yield from (str(file) for file in Path(found).rglob("*") if file.is_file())
+        elif os.path.exists(found):
+            yield found
 
 
 @contextmanager

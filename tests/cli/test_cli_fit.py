@@ -345,6 +345,22 @@ def test_bad_usage(vmonf, data, tmp_path, options, fault):
     assert fault in " ".join(result.stderr.split())
 
 
+def test_the_table_is_not_replaced_by_the_model(vmonf, data, tmp_path):
+    before = data.read_bytes()
+    for output, fault in ((data, "is read, and would be replaced"), ("m.csv", "of a table")):
+        message = vmonf.fail("fit", data, "-o", tmp_path / output, "--components", 2)
+        assert fault in message
+    assert data.read_bytes() == before
+    assert not (tmp_path / "m.csv").exists()
+
+
+def test_a_cell_of_text_in_a_later_row_is_named(vmonf, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("x,y\n" + "".join(f"{i},{'oops' if i == 149 else i}\n" for i in range(300)))
+    message = vmonf.fail("fit", path, "-o", tmp_path / "m.vmonf", "--components", 2)
+    assert "row 150 holds 'oops'" in message
+
+
 @pytest.mark.usefixtures("left_alone")
 @pytest.mark.parametrize(
     ("options", "fault"),

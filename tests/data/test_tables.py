@@ -348,8 +348,8 @@ def test_names_given_twice_and_none_left(frame):
 def test_column_that_is_not_numeric_is_named_with_its_first_bad_value(tmp_path):
     frame = read_table(written(tmp_path, "a.csv", "x,y\n1,1\n2,\n3,2.5\n4,few\n5,none\n"))
     assert failure(feature_columns, frame, None, []) == (
-        "The column 'y' is not numeric (row 4 holds 'few', of type String): exclude it, or "
-        "choose columns."
+        "The column 'y' is not numeric (row 4 holds 'few', of type String): correct such cells, "
+        "leave them empty, exclude it, or choose columns."
     )
 
 

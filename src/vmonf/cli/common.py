@@ -165,12 +165,15 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 # ---------------------------------------------------------------- files and columns
 
 
-def check_table_output(path: Path | None) -> None:
-    """Check that a table can be written to a path; None means standard output."""
+def check_table_output(path: Path | None, *inputs: str | Path) -> None:
+    """Check that a table can be written to a path; None means standard output.
+
+    The inputs are files, folders and patterns that are read, and must not be replaced.
+    """
     if path is not None:
         from vmonf.data.tables import ENDINGS
 
-        check_output(path, ENDINGS)
+        check_output(path, ENDINGS, inputs)
 
 
 def split_names(given: Iterable[str] | None, frame: polars.DataFrame) -> list[str]:

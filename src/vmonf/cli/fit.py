@@ -212,7 +212,12 @@ def fit(
         "random_state": seed,
         "verbose": not (quiet or as_json),
     }
-    check_output(output)
+    from vmonf.data.tables import ENDINGS, feature_columns, label_column, to_matrix
+
+    check_output(output, inputs=[data])
+    if output.suffix.lower() in ENDINGS:
+        proposed = output.with_suffix(".vmonf")
+        raise ValueError(f"'{output}' has the ending of a table: name the model '{proposed}'.")
     if drop_unused is not None and not 0 <= drop_unused < 1:
         raise typer.BadParameter(
             f"{drop_unused:g} must be a share of at least 0 and below 1.",
@@ -223,7 +228,6 @@ def fit(
 
     from vmonf import ranks
     from vmonf.data import open_source
-    from vmonf.data.tables import feature_columns, label_column, to_matrix
     from vmonf.stream import SAMPLE_ROWS
 
     source = open_source(data)

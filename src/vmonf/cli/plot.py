@@ -53,7 +53,7 @@ def plot(
     as_json: Json = False,
 ) -> None:
     """Draw a model, and rows if a table is given."""
-    check_output(output, FIGURE_ENDINGS)
+    check_output(output, FIGURE_ENDINGS, [model, *([] if data is None else [data])])
     if label is not None and data is None:
         raise typer.BadParameter("It names a column of DATA: give the table.", param_hint="--label")
 

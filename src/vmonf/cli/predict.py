@@ -59,7 +59,7 @@ def predict(
     the clusters, of shape (n,), or with --probabilities only the probabilities, of shape (n, K).
     Parquet files are read in parts, whatever their size.
     """
-    check_table_output(output)
+    check_table_output(output, model, data)
 
     import numpy as np
     import polars

@@ -40,7 +40,7 @@ def sample(
     The columns are the features and `component`, the component that the row was drawn from. A .npy
     file holds only the features, of shape (n, D).
     """
-    check_table_output(output)
+    check_table_output(output, model)
 
     import polars
 

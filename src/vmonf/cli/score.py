@@ -57,7 +57,7 @@ def score(
     DATA by name. All other columns are kept, or those of --id, followed by `log_prob`. A .npy file
     holds only the new columns. Parquet files are read and scored in parts, whatever their size.
     """
-    check_table_output(output)
+    check_table_output(output, model, data)
 
     from vmonf.data import open_source
 

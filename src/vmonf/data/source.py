@@ -88,8 +88,12 @@ class Source(ABC):
         return chosen
 
     def head(self) -> polars.DataFrame:
-        """All columns of the first rows, at most 100."""
-        return self.stretch(0, self.columns).head(100)
+        """All columns of the first rows, at most 100; of a table in memory, of all its rows.
+
+        A column is text if any of its cells is, and the message about it names this cell.
+        """
+        rows = self.stretch(0, self.columns)
+        return rows if self.is_in_memory else rows.head(100)
 
 
 def is_source(data: object) -> bool:

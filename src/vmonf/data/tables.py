@@ -375,9 +375,12 @@ def _fault(column: polars.Series) -> str:
     wrong = present = column.is_not_null()
     if not present.any():
         return "has no values: exclude it"
+    remedy = "exclude it"
     if column.dtype == polars.String:
         numbers = column.str.strip_chars().cast(polars.Float64, strict=False)
         wrong = present & numbers.is_null()
+        if 0 < wrong.sum() <= present.sum() / 2:
+            remedy = "correct such cells, leave them empty, exclude it"
         # If a .parquet file holds all its numbers as text, the first of them is shown.
         wrong = wrong if wrong.any() else present
     row = wrong.arg_true()[0]
@@ -392,7 +395,7 @@ def _fault(column: polars.Series) -> str:
     hint = ""
     if isinstance(cell, str) and _COMMA.match(cell.strip()):
         hint = "; write decimals with a point"
-    return f"is not numeric (row {row + 1} holds {value}, of type {column.dtype}{hint}): exclude it"
+    return f"is not numeric (row {row + 1} holds {value}, of type {column.dtype}{hint}): {remedy}"
 
 
 def _check_exist(frame: polars.DataFrame, names: Sequence[str]) -> None:

@@ -128,6 +128,18 @@ def test_a_fit_does_not_depend_on_the_order_of_the_rows_and_merges_equal_ones():
     assert (first.score_samples(X) == second.score_samples(X)).all()
 
 
+def test_one_gap_in_a_table_is_enough():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 2)) + 6 * (np.arange(200) % 2)[:, None]
+    settings = {"missing": "marginal", "max_epochs": 3, "random_state": 0, "flow": SMALL}
+    whole = FlowMixture(2, **settings).fit(X)
+    X[7, 1] = np.nan
+    mixture = FlowMixture(2, **settings).fit(X)
+    assert mixture.n_epochs_ > 0
+    rest = np.delete(X, 7, axis=0)
+    assert mixture.score(rest) == pytest.approx(whole.score(rest), abs=0.1)
+
+
 def test_a_model_is_the_same_after_saving(mixture, tmp_path):
     X, _, _ = table(seed=4)
     mixture.save(tmp_path / "model.vmonf")

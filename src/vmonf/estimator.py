@@ -17,7 +17,7 @@ import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from vmonf import ranks
@@ -62,8 +62,9 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     It corresponds to `sklearn.mixture.GaussianMixture` with normalizing flows as components, whose
     densities are exact. A neural network, the posterior, assigns new rows to clusters in one pass.
     Labels of some or all rows may be given. A fit starts from a Gaussian mixture with
-    cross-validated shrinkage. It keeps the flows only if they improve the held-out log-likelihood
-    by more than chance.
+    cross-validated shrinkage, in which a component can have several Gaussians. It keeps the flows
+    only if they improve the held-out log-likelihood: by more than chance, or at all if they have
+    one Gaussian for each component where the mixture has several.
 
     Source: Pires & Figueiredo, "Variational Mixture of Normalizing Flows" (ESANN 2020).
 
@@ -123,7 +124,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         from all rows, with networks drawn at random, and the components separate by chance and
         by the temperature. To give a cluster for each row, use `clusters` of `fit`.
     n_init : int, default=1
-        Number of fits. The one with the best held-out log-likelihood is kept. With
+        Number of fits. The one with the best held-out log-likelihood is kept; if no rows are held
+        out, that of the training rows. With
         ``init="auto"`` the first begins with the clusters that agree most, the second with those
         that agree next, and so on.
     max_seconds : float, optional
@@ -132,10 +134,12 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         by `max_epochs` or `patience`. There is a warning of what is left undone. Restarts share
         the time. The start is not shortened. Two fits of the same rows may then differ.
     max_epochs : int, default=300
-        Largest number of passes over the rows.
+        Largest number of epochs. An epoch is a pass over the rows, or over a part of them if there
+        are many; see `epoch_rows` of `Training`.
     validation_fraction : float, default=0.1
-        Share of the distinct rows held out for early stopping. With 0 there is no early
-        stopping, and the last weights are kept whatever their log-likelihood.
+        Share of the distinct rows held out for early stopping. With 0, or with fewer than 80 or
+        four K rows left to train, there is no early stopping, and the last weights are kept
+        whatever their log-likelihood.
     training : Training or None, default=None
         The settings of the optimiser and the training loop, such as
         ``Training(learning_rate=0.001, batch_size=512)``. None means ``Training()``.
@@ -208,14 +212,14 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         sentence.
     best_epoch_ : int
         The epoch whose weights were kept, or 0 if no epoch's weights were. The model is then a
-        Gaussian mixture.
+        Gaussian mixture, or has the flows with which the training began; ``verdict_.kept`` tells.
     held_out_log_likelihood_ : float
         Held-out log-likelihood of the flows or the Gaussian mixture that were kept, in nats per
         row. It is NaN if no rows were held out. The held-out rows also choose the epoch, so it is
         biased slightly upwards.
     gain_, gain_error_ : float
-        Held-out log-likelihood of the flows minus that of the Gaussian mixture with the same
-        weights, in nats per row, and its standard error. The gain is biased in the same way. The
+        Held-out log-likelihood of the flows minus that of the Gaussian mixture, in nats per row,
+        and its standard error. The gain is biased in the same way. The
         training rows are used if none are held out. Both are NaN if nothing was trained.
     shrinkage_ : dict
         The shrinkage of the covariances of the start; see `vmonf.start.Shrinkage`.
@@ -1165,7 +1169,11 @@ def _components_of(
     if y is None:
         return np.arange(n_components or 0), component
     labels = column_or_1d(plain_array(y, "y"), warn=True)
-    check_consistent_length(weight, labels)
+    if len(labels) != len(weight):
+        raise ValueError(
+            f"y has {len(labels)} labels, and X has {len(weight)} rows: give each row a label, or "
+            "-1 if it has none."
+        )
     # Rows of weight zero are left out of the fit, so their labels must not add classes.
     classes, component[weight > 0] = encode_labels(labels[weight > 0], n_components)
     return classes, component

@@ -332,7 +332,7 @@ ROWS_OF_PYTHON = [
          third(np.arange(60) // 30)[:, [0, 1, 2, 2]] * [1, 1, 1, -1] + [0, 0, 0, 1], DEPENDENT,
          ".npy"),
     # Beside the rows
-    Rows("too few labels", X, "inconsistent numbers of samples", given={"y": [0, 1]}),
+    Rows("too few labels", X, "y has 2 labels, and X has", given={"y": [0, 1]}),
     Rows("labels of fractions", X, "Unknown label type: continuous", given={"y": X[:, 0]}),
     Rows("labels of two kinds", X, "Unknown label type",
          given={"y": np.array([0, "a"] * 30, dtype=object)}),

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import polars
 import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
@@ -93,3 +94,14 @@ def test_failures_are_one_sentence(vmonf, data, model, tmp_path):
     (tmp_path / "none.csv").write_text("x,y,kind\n0,1,\n2,3,\n")
     message = vmonf.fail("evaluate", model, tmp_path / "none.csv", "--label", "kind")
     assert message == "No row has a label in column 'kind': evaluate without --label."
+
+
+def test_whole_rows_are_asked_for_even_if_the_model_takes_gaps(vmonf, table, tmp_path):
+    path, model = tmp_path / "gaps.csv", tmp_path / "m.vmonf"
+    y = polars.when(polars.int_range(polars.len()) == 7).then(None).otherwise(polars.col("y"))
+    table.select("x", y.alias("y")).write_csv(path)
+    gaps = ("--components", 2, "--missing", "marginal")
+    vmonf.succeed("fit", path, "-o", model, *gaps, *vmonf.quick)
+    assert vmonf.fail("evaluate", model, path).endswith(
+        "or exclude their columns; this command takes whole rows."
+    )

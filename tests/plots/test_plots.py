@@ -478,6 +478,17 @@ def test_pairs_of_many_features_are_components_only_where_these_say_more():
     assert "the 4 of 9 features that separate the clusters best" in title(figure)
 
 
+def test_a_periodic_feature_separates_a_cluster_at_the_end_of_its_period():
+    random = np.random.default_rng(0)
+    cluster = np.arange(180) % 3
+    hour = (np.array([23.5, 8.0, 15.5])[cluster] + 0.5 * random.normal(size=180)) % 24
+    X = np.stack([cluster + 0.7 * random.normal(size=180), hour], axis=1)
+    mixture = fitted(X, periodic={1: 24}, max_epochs=0)
+    figure = plots.plot(mixture, X, kind="pairs")
+    shown = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+    assert shown[0] == "column 1"
+
+
 def test_between_share():
     X = np.array([[0.0, 0.0, 5.0], [0.0, 1.0, 5.0], [1.0, 0.0, 5.0], [1.0, 1.0, 5.0]])
     np.testing.assert_allclose(between_share(X, np.array([0, 0, 1, 1])), [1.0, 0.0, 0.0])

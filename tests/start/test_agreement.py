@@ -159,6 +159,13 @@ def test_labels_do_no_harm_and_spread_if_there_are_many():
         assert (SPREAD in found.agreement.names) == (n_labels == 12)
 
 
+def test_one_cluster_is_no_agreement():
+    X = np.random.default_rng(0).normal(size=(300, 2))
+    found = agreeing_clusters(rows_of(X), 1, 0)
+    assert str(found.agreement) == "The start was 'one cluster'."
+    assert (found.cluster == 0).all()
+
+
 def test_a_guess_is_told():
     X = np.random.default_rng(0).normal(size=(300, 10))
     with pytest.warns(UserWarning, match="the initial clusters are a guess"):

@@ -268,8 +268,10 @@ def feature_rows(
 
     from vmonf.data.tables import to_matrix
 
-    with_gaps = with_gaps and mixture.missing == "marginal"
-    matrix = to_matrix(frame, columns, first_row, with_gaps=with_gaps)
+    takes_gaps = mixture.missing == "marginal"
+    or_else = {"or_else": "; this command takes whole rows"} if takes_gaps else {}
+    with_gaps = with_gaps and takes_gaps
+    matrix = to_matrix(frame, columns, first_row, with_gaps=with_gaps, **or_else)
     if not hasattr(mixture, "feature_names_in_"):
         return matrix
     return polars.DataFrame(matrix, schema=feature_names(mixture))

@@ -58,13 +58,13 @@ def evaluate(
 ) -> None:
     """Compare a model with Gaussian mixtures.
 
-    DATA should be rows that the model was not fitted to. Prints the mean log-likelihood of the rows
-    in nats, the ELBO, and the mean log-likelihood of scikit-learn's Gaussian mixtures with the same
-    numbers of components and starts, fitted to standardised features. With --label, it also prints
-    how well the clusters agree with the labels: accuracy under the best one-to-one map, normalized
-    mutual information, adjusted Rand index, and a contingency table. Parquet files with more than
-    100,000 rows are read in parts: the model scores all rows, and the rest is computed on 100,000
-    of them, drawn at random.
+    DATA should be whole rows that the model was not fitted to. Prints the mean log-likelihood of
+    the rows in nats, the ELBO, and the mean log-likelihood of scikit-learn's Gaussian mixtures with
+    the same numbers of components and starts, fitted to standardised features. With --label, it
+    also prints how well the clusters agree with the labels: accuracy under the best one-to-one map,
+    normalized mutual information, adjusted Rand index, and a contingency table. Parquet files with
+    more than 100,000 rows are read in parts: the model scores all rows, and the rest is computed on
+    100,000 of them, drawn at random.
     """
     import numpy as np
     import polars

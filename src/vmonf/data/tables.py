@@ -214,6 +214,7 @@ def to_matrix(
     first_row: int = 0,
     *,
     with_gaps: bool = False,
+    or_else: str = ", or fit with --missing marginal",
 ) -> NDArray[np.float64]:
     """Convert numeric columns to a matrix.
 
@@ -226,6 +227,8 @@ def to_matrix(
         The number of rows of the table before this part of it, for messages.
     with_gaps : bool
         Whether cells may be empty or NaN, and are then NaN.
+    or_else : str
+        What else can be done about empty cells, at the end of a message.
 
     Returns
     -------
@@ -253,8 +256,7 @@ def to_matrix(
     raise TableError(
         f"The cell in column {names[position]!r}, row {first_row + row + 1} is {fault}, one of "
         f"{counts.sum()} that are empty or not finite ({counted(names, counts)}): fill such cells, "
-        "remove their rows, or exclude their columns"
-        + ("." if fault == "infinite" else "; or fit with --missing marginal.")
+        f"remove their rows, or exclude their columns{'' if fault == 'infinite' else or_else}."
     )
 
 

@@ -292,7 +292,8 @@ class MixtureModel(nn.Module):
         terms = self.terms(x, temperature)
         n_whole = len(drawn) - n_drawn
         order = torch.cat([(~drawn).nonzero(), drawn.nonzero()])[:, 0].argsort()
-        of_draws = (values[n_whole:].view(n_drawn, n_draws, -1) for values in terms)
+        n_components = terms.log_joint.shape[1]
+        of_draws = (values[n_whole:].view(n_drawn, n_draws, n_components) for values in terms)
         log_joint, log_posterior = of_draws
         log_joint = log_joint - draws.log_prob[drawn][:, :, None]
         log_share = log_joint.logsumexp(dim=-1, keepdim=True).log_softmax(dim=1)

@@ -110,7 +110,7 @@ class _Columns:
 
 def _leading_features(subject: Subject, points: Points, n_shown: int) -> _Columns:
     clusters = points.codes if points.grouping != "label" else subject.clusters(points.X)
-    share = between_share(points.X, clusters)
+    share = between_share(subject.unwrapped(points.X), clusters)
     chosen = np.argsort(-share, kind="stable")[:n_shown]
     what = f"the {n_shown} of {subject.n_features} features that separate the clusters best"
     if n_shown == subject.n_features:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -151,6 +152,18 @@ class Subject:
     def n_components(self) -> int:
         """The number of components, K."""
         return len(self.looks)
+
+    def unwrapped(self, X: Array) -> Array:
+        """Rows whose periodic features begin where they are rarest: (m, D), as X.
+
+        A cluster at the end of a period is then in one piece.
+        """
+        domain = self.mixture.model_.standardizer.domain
+        if domain is None:
+            return X
+        with torch.no_grad():
+            on_line: Array = domain(torch.from_numpy(X).to(domain.period)).cpu().numpy()
+        return np.where(domain.is_periodic.cpu().numpy(), on_line, X)
 
     def axis_name(self, feature: int) -> str:
         """The name of a feature."""

@@ -98,6 +98,8 @@ def agreeing_clusters(
     Source of the index, here with pairs of rows weighted by the product of their weights: Hubert &
     Arabie, "Comparing partitions" (1985), section 4.
     """
+    if n_components == 1:  # there is nothing to compare
+        return Clustering(np.zeros(rows.n_rows, dtype=np.int64), Agreement("one cluster"))
     chosen = drawn(rows.component, MAX_ROWS, np.random.default_rng(seed))
     if sample is None or len(sample.x) != rows.n_rows:
         sample = sample_of(rows.x[chosen], rows.weight[chosen], seed)

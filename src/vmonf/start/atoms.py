@@ -40,9 +40,9 @@ MAX_ROWS = 2_000
 TOLERANCE = 1e-3
 #: More atoms are taken only for a gain of more than this many standard errors.
 STANDARD_ERRORS = 1.0
-#: A core is told by the distance of each row to this neighbour,
+#: The rows of a core are told from others by the distance to this neighbour.
 NEIGHBOUR = 3
-#: of which no row has a value between that of the core's widest row and this many times as much.
+#: The distances of all other rows are at least this many times the largest one in the core.
 GAP = 3.0
 
 

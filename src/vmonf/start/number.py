@@ -107,11 +107,11 @@ class Number:
         leaves nothing to search. "clusters": the number of the clusters that were given. "given":
         the user's own number.
     candidates : tuple of int
-        Every K of the search, from 2; empty if nothing was searched. The next three have an entry
-        for each.
+        Every K of the search, from 2 or the number of classes; empty if nothing was searched. The
+        next three have an entry for each.
     agreement : tuple of float
-        Mean adjusted Rand index with others of the start that agrees most with them, as `start_`
-        of a fit with this K tells it.
+        Mean adjusted Rand index with others of the start that agrees most with them. `start_` of a
+        fit with this K can differ: it may use more rows, or another metric.
     information : tuple of float
         The mutual information of the clusters of several starts, minus three times their
         variation of information, in nats; that of the start for which it is highest.

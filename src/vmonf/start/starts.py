@@ -143,9 +143,10 @@ class Start:
         Unless `once` is set, it is called only if no row has a label or a given cluster.
     once : bool
         Whether `cluster` is called once for all rows of a fit, including held-out rows, because
-        it is expensive. Otherwise it is called for the training rows of each restart, and in each
-        fold of the cross-validation. It is then called with labelled rows too, and cluster c
-        must be the one of the rows with ``rows.component == c``; see `named_after_labels`.
+        it is expensive. It is then called with labelled rows too, and cluster c must be the one of
+        the rows with ``rows.component == c``; see `named_after_labels`. If `once` is not set,
+        `cluster` is called for the training rows of each restart, and in each fold of the
+        cross-validation.
     pretrain_epochs : int
         Number of epochs of pretraining on the clusters if ``pretrain_epochs="auto"``.
     informed : bool

@@ -26,7 +26,7 @@ from vmonf.bounds import domain_of, refuse_beyond
 from vmonf.data.faults import TableError
 from vmonf.data.source import Readable, Source, is_source, open_source
 from vmonf.data.tables import feature_columns
-from vmonf.fitting import Table, find_number, fit_best, go_on, prepare
+from vmonf.fitting import Table, fit_best, go_on, prepare
 from vmonf.flows import Family
 from vmonf.judge import Comparison, Verdict, compare
 from vmonf.labels import encode_labels, with_new_names
@@ -43,7 +43,7 @@ from vmonf.settings import (
     specifications,
     with_nested,
 )
-from vmonf.start import Agreement, Number, Sample
+from vmonf.start import Agreement, Number, Sample, number_of_clusters
 from vmonf.storage import read_model, write_model
 from vmonf.stream import StreamedTable, Survey, survey
 from vmonf.training import Epoch, Training, TrainingLoop, Watcher
@@ -1081,7 +1081,7 @@ def _found_number(
 
     def find() -> Number:
         nonlocal sample
-        number, sample = find_number(table, at_least, at_most, seed)
+        number, sample = number_of_clusters(table.standardised, at_least, at_most, seed)
         return number
 
     return ranks.from_first(find), sample

@@ -39,7 +39,6 @@ from vmonf.start import (
     Agreement,
     GaussianStart,
     GaussianStarter,
-    Number,
     Sample,
     Shrinkage,
     agreeing_clusters,
@@ -47,7 +46,6 @@ from vmonf.start import (
     first_filled,
     given_centres,
     largest_to_largest,
-    number_of_clusters,
     refitted,
 )
 from vmonf.stream import Stream, StreamedTable, Survey
@@ -337,25 +335,6 @@ class Fit:
     start: Agreement
 
 
-def find_number(table: Table, at_least: int, at_most: int, seed: int) -> tuple[Number, Sample]:
-    """Find the number of components for ``n_components="auto"``.
-
-    Parameters
-    ----------
-    table : Table
-    at_least, at_most : int
-        The bounds of K.
-    seed : int
-
-    Returns
-    -------
-    number : Number
-    sample : Sample
-        For `prepare` with the same rows and seed, whose start has then been computed.
-    """
-    return number_of_clusters(table.standardised, at_least, at_most, seed)
-
-
 def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None = None) -> Prepared:
     """Hold rows out, and cluster all of them if the start does this once per fit.
 
@@ -365,7 +344,7 @@ def prepare(table: Table, settings: Settings, seed: int, sample: Sample | None =
     settings : Settings
     seed : int
     sample : Sample, optional
-        The sample in which `find_number` found K.
+        The sample in which K was found; see `vmonf.start.number_of_clusters`.
     """
     rows, standardised = table.rows, table.standardised
     warn_of_repeated_values(rows.x, table.names)
@@ -414,7 +393,8 @@ def fit_best(
     """
     weight = prepared.standardised.weight[prepared.judged]
     best: Fit | None = None
-    left_out, out_of_time = 0, False
+    left_out = 0
+    cut_off: TrainingResult | None = None  # the last training that had no more time
     for restart, seed in enumerate(seeds):
         if restart and _is_out_of_time(settings):
             left_out = len(seeds) - restart
@@ -431,15 +411,16 @@ def fit_best(
                 raise
             warnings.warn(f"Restart {restart + 1} failed and is left out: {error}", stacklevel=3)
             continue
-        out_of_time |= fit.training.out_of_time
+        if fit.training.out_of_time:
+            cut_off = fit.training
         if best is None or compare(fit.log_prob, best.log_prob, weight).gain > 0:
             best = fit
         if fit.training.interrupted:
             warnings.warn("Training was interrupted; the best model so far is kept.", stacklevel=3)
             break
     assert best is not None
-    if left_out or out_of_time:
-        warnings.warn(_left_undone(best.training, left_out), stacklevel=3)
+    if left_out or cut_off is not None:
+        warnings.warn(_left_undone(cut_off or best.training, left_out), stacklevel=3)
     return best
 
 
@@ -470,7 +451,9 @@ def _left_undone(training: TrainingResult, n_fits: int) -> str:
         last = max(1, len(scores) // 10)
         gain = scores[-1] - scores[-1 - last]
         text += f"; in the last {last} of them the log-likelihood rose by {gain:.4f} nats per row"
-    return f"{text}; {n_fits} fits of n_init are left out." if n_fits else f"{text}."
+    if n_fits:
+        text += f"; {n_fits} fit{'s' if n_fits > 1 else ''} of n_init left out"
+    return f"{text}."
 
 
 def fit_once(

@@ -74,8 +74,8 @@ class Agreement:
         if not self.names:
             return f"The start was {self.chosen!r}."
         return (
-            f"The start {self.chosen!r} was chosen from {len(self.names)}: its clusters agree with "
-            f"those of others by a mean adjusted Rand index of {self.with_others:.2f}"
+            f"The start {self.chosen!r} was chosen from {len(self.names)} methods: its clusters "
+            f"agree with those of others by a mean adjusted Rand index of {self.with_others:.2f}"
             f"{IN_METRIC[self.metric]}."
         )
 

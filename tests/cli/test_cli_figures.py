@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vmonf import FlowMixture
+from vmonf import FlowMixture, Training
 
 
 def test_info_holds_everything(vmonf, labelled_model):
@@ -25,6 +25,9 @@ def test_info_holds_everything(vmonf, labelled_model):
     assert values["training"]["gain"] == mixture.gain_
     assert set(values["settings"]) == set(mixture.get_params(deep=False))
     assert values["settings"]["posterior"] == {"type": "PosteriorMLP", "hidden": [16]}
+    # None stands for the defaults, which are shown too.
+    assert values["settings"]["training"]["type"] == "Training"
+    assert values["settings"]["training"]["batch_size"] == Training().batch_size
 
 
 def test_every_kind_of_figure_is_a_choice_of_the_command_line():

@@ -247,7 +247,7 @@ def test_the_choice_of_the_start_is_told(vmonf, data, tmp_path):
     start = FlowMixture.load(output).start_
     assert str(start) in told
     shown = json.loads(vmonf.succeed("info", output, "--json").stdout)["start"]
-    assert shown["chosen"] == start.chosen
+    assert (shown["summary"], shown["chosen"]) == (str(start), start.chosen)
     assert shown["agreement_of_peaks"]["peaks"] == 1
     assert f"peaks {start.table[0][3]:.6g}" in vmonf.succeed("info", output).stdout
 

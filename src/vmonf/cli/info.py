@@ -16,6 +16,7 @@ from vmonf.cli.common import (
 if TYPE_CHECKING:
     from rich.padding import Padding
 
+    from vmonf import FlowMixture
     from vmonf.start import Agreement, Number
 
 
@@ -61,7 +62,7 @@ def info(model: Model, as_json: Json = False) -> None:
         "start": _of_start(mixture.start_),
         "number": _of_number(mixture.number_),
         # Read from the file, because the loaded model's device can differ from the fit's.
-        "settings": msgspec.to_builtins(document.parameters),
+        "settings": msgspec.to_builtins(document.parameters) | _parts_of(mixture),
     }
     if as_json:
         print_json(sections)
@@ -72,9 +73,25 @@ def info(model: Model, as_json: Json = False) -> None:
         out.print(_two_columns(values))
 
 
+def _parts_of(mixture: FlowMixture) -> dict[str, Any]:
+    """The settings of the parts of a mixture, also where a name or None stands for them."""
+    from vmonf.flows import family_of
+    from vmonf.model import posterior_of
+    from vmonf.training import Training
+
+    parts = {
+        "flow": family_of(mixture.flow),
+        "posterior": posterior_of(mixture.posterior),
+        "training": mixture.training or Training(),
+    }
+    return {
+        name: {"type": type(part).__name__, **part.get_params()} for name, part in parts.items()
+    }
+
+
 def _of_start(start: Agreement) -> dict[str, Any]:
     """The start and, if it was chosen by agreement, the agreement of each two candidates."""
-    shown: dict[str, Any] = {"chosen": start.chosen}
+    shown: dict[str, Any] = {"summary": str(start), "chosen": start.chosen}
     if start.names:
         shown["metric"] = start.metric
         shown["agreement_with_others"] = start.with_others
@@ -85,7 +102,11 @@ def _of_start(start: Agreement) -> dict[str, Any]:
 
 def _of_number(number: Number) -> dict[str, Any]:
     """The number of components and, if it was searched for, the numbers for each K."""
-    shown: dict[str, Any] = {"chosen": number.chosen, "reason": number.reason}
+    shown: dict[str, Any] = {
+        "summary": str(number),
+        "chosen": number.chosen,
+        "reason": number.reason,
+    }
     if number.candidates:
         shown["metric"] = number.metric
         shown["valley"] = number.valley

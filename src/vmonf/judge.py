@@ -66,7 +66,7 @@ class Verdict:
     log_likelihood : float
         Log-likelihood of what was kept, on the held-out rows, in nats per row. It is NaN if no
         rows were held out. It is biased upwards in the same way. A Gaussian mixture that is kept
-        is fitted again to all rows after this value was computed.
+        is fitted again to all rows, if they are 50,000 or fewer, after this value was computed.
     epoch : int
         The epoch whose weights were kept. It is 0 if the initial weights or the Gaussian mixture
         were kept.

@@ -206,7 +206,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Whether training stopped because the held-out log-likelihood no longer improved, rather
         than at `max_epochs`.
     n_epochs_ : int
-        Number of epochs trained.
+        Number of epochs trained. Those that met values that are not numbers count, but were undone
+        and are not in `history_`.
     verdict_ : vmonf.judge.Verdict
         Whether the flows or the Gaussian mixture were kept, and why. ``str(verdict_)`` is one
         sentence.
@@ -696,7 +697,7 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_epochs_(self) -> int:
-        """Number of epochs trained."""
+        """Number of epochs trained, with those that were undone."""
         return int(max(self.history_["epoch"], default=0))
 
     @property

@@ -125,9 +125,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         by the temperature. To give a cluster for each row, use `clusters` of `fit`.
     n_init : int, default=1
         Number of fits. The one with the best held-out log-likelihood is kept; if no rows are held
-        out, that of the training rows. With
-        ``init="auto"`` the first begins with the clusters that agree most, the second with those
-        that agree next, and so on.
+        out, that of the training rows counts. With ``init="auto"`` the first begins with the
+        clusters that agree most, the second with those that agree next, and so on.
     max_seconds : float, optional
         Time of a fit, with its start and its end. The learning rate falls to zero along half a
         cosine over this time, besides its own schedule, and the training ends with it, or before
@@ -220,8 +219,8 @@ class FlowMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         biased slightly upwards.
     gain_, gain_error_ : float
         Held-out log-likelihood of the flows minus that of the Gaussian mixture, in nats per row,
-        and its standard error. The gain is biased in the same way. The
-        training rows are used if none are held out. Both are NaN if nothing was trained.
+        and its standard error. The gain is biased in the same way. The training rows are used if
+        none are held out. Both are NaN if nothing was trained.
     shrinkage_ : dict
         The shrinkage of the covariances of the start; see `vmonf.start.Shrinkage`.
     start_ : vmonf.start.Agreement

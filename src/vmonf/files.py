@@ -68,10 +68,11 @@ def check_output(
 
 def _files_of(source: str | os.PathLike[str]) -> Iterator[str]:
     """The files that a path, a folder or a pattern stands for."""
-    for found in [os.fspath(source), *glob.iglob(os.fspath(source), recursive=True)]:
+    path = os.fspath(source)
+    for found in [path] if os.path.exists(path) else glob.iglob(path, recursive=True):
         if os.path.isdir(found):
             yield from (str(file) for file in Path(found).rglob("*") if file.is_file())
-        elif os.path.exists(found):
+        else:
             yield found
 
 

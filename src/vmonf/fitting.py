@@ -452,7 +452,8 @@ def _left_undone(training: TrainingResult, n_fits: int) -> str:
         gain = scores[-1] - scores[-1 - last]
         text += f"; in the last {last} of them the log-likelihood rose by {gain:.4f} nats per row"
     if n_fits:
-        text += f"; {n_fits} fit{'s' if n_fits > 1 else ''} of n_init left out"
+        text += f"; {n_fits} {'fits' if n_fits > 1 else 'fit'} of n_init "
+        text += "are left out" if n_fits > 1 else "is left out"
     return f"{text}."
 
 
@@ -626,7 +627,7 @@ def _split(
     n_labels = np.bincount(labels[labels >= 0], minlength=settings.n_components)
     scarce = (labels >= 0) & (n_labels[labels] < MANY_LABELS)
     order = np.concatenate([order[~scarce[order]], order[scarce[order]]])
-    counts = np.ones(n_rows, dtype=np.int64) if rows.repetitions is None else rows.repetitions
+    counts = rows.counts
     taken = np.zeros(n_rows, dtype=np.int64)  # the repetitions that are held out
     taken[order[:n_held_out]] = counts[order[:n_held_out]]
     if divide_repeated:
@@ -637,11 +638,9 @@ def _split(
     times = counts[source]
     times[divided] -= taken[divided]
     times[n_rows:] = taken[divided]
-    weight = rows.weight[source] * (times / counts[source])
-    rows = dataclasses.replace(rows.take(source), weight=weight, repetitions=times)
     is_whole = taken[order] == counts[order]
     held_out = np.concatenate([order[is_whole], n_rows + np.arange(len(divided))])
-    return rows, source, order[~is_whole], held_out
+    return rows.take(source).occurring(times), source, order[~is_whole], held_out
 
 
 def _starter(prepared: Prepared, settings: Settings) -> GaussianStarter:

@@ -21,7 +21,7 @@ STANDARD_ERRORS_OF_GAIN = 2.0
 #: rounding can give a gain of many standard errors.
 SMALLEST_GAIN = 5e-4
 
-#: The end of a sentence.
+#: Why nothing was trained, as the end of a sentence.
 NOT_TRAINED = "because no epoch was trained: there were too few rows, no epochs, or no time."
 
 

@@ -102,6 +102,13 @@ class Rows(Generic[Values]):
         return len(self.x)
 
     @property
+    def counts(self: Rows[NDArray[Any]]) -> IntArray:
+        """How often each row occurs: shape (n,)."""
+        if self.repetitions is None:
+            return np.ones(self.n_rows, dtype=np.int64)
+        return self.repetitions
+
+    @property
     def labelled(self) -> Values:
         """Mask of the rows that have a label: shape (n,)."""
         return self.component >= 0
@@ -117,6 +124,12 @@ class Rows(Generic[Values]):
             None if self.spacing is None else self.spacing[index],
             None if self.draws is None else self.draws.take(index),
         )
+
+    def occurring(self: Rows[NDArray[Any]], times: IntArray) -> Rows[NDArray[Any]]:
+        """The rows with so many of their repetitions (n,), without those of which none are left."""
+        kept = np.flatnonzero(times)
+        weight = self.weight[kept] * (times[kept] / self.counts[kept])
+        return dataclasses.replace(self.take(kept), weight=weight, repetitions=times[kept])
 
     def to_tensors(self: Rows[NDArray[Any]], device: torch.device) -> Rows[Tensor]:
         """The same rows as tensors on a device."""
@@ -295,11 +308,11 @@ def folds_of(
         In random order.
     n_folds : int
     """
-    counts = np.ones(rows.n_rows, dtype=np.int64) if rows.repetitions is None else rows.repetitions
+    counts = rows.counts
     first = np.arange(rows.n_rows) % n_folds
     for fold in range(n_folds):
         in_fold = counts // n_folds + ((fold - first) % n_folds < counts % n_folds)
-        yield _occurring(rows, counts - in_fold, counts), _occurring(rows, in_fold, counts)
+        yield rows.occurring(counts - in_fold), rows.occurring(in_fold)
 
 
 def repetitions(weight: Array, n_merged: IntArray) -> IntArray:
@@ -321,10 +334,3 @@ def repetitions(weight: Array, n_merged: IntArray) -> IntArray:
     counts: IntArray = weight.astype(np.int64) if is_whole else n_merged.astype(np.int64)
     counts = counts // np.gcd.reduce(counts)
     return counts if counts.min() <= MOST_REPETITIONS_OF_ALL else np.ones_like(counts)
-
-
-def _occurring(rows: Rows[NDArray[Any]], times: IntArray, of: IntArray) -> Rows[NDArray[Any]]:
-    """Rows that occur so many times (n,), of the times that they occur; not those that never do."""
-    kept = np.flatnonzero(times)
-    weight = rows.weight[kept] * (times[kept] / of[kept])
-    return dataclasses.replace(rows.take(kept), weight=weight, repetitions=times[kept])

@@ -266,12 +266,12 @@ def feature_rows(
     """
     import polars
 
-    from vmonf.data.tables import to_matrix
+    from vmonf.data.tables import OR_FIT_WITH_GAPS, to_matrix
 
     takes_gaps = mixture.missing == "marginal"
-    or_else = {"or_else": "; this command takes whole rows"} if takes_gaps else {}
+    or_else = "; this command takes whole rows" if takes_gaps else OR_FIT_WITH_GAPS
     with_gaps = with_gaps and takes_gaps
-    matrix = to_matrix(frame, columns, first_row, with_gaps=with_gaps, **or_else)
+    matrix = to_matrix(frame, columns, first_row, with_gaps=with_gaps, or_else=or_else)
     if not hasattr(mixture, "feature_names_in_"):
         return matrix
     return polars.DataFrame(matrix, schema=feature_names(mixture))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import polars
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy")
+#: What else can be done about empty cells, at the end of a message.
+OR_FIT_WITH_GAPS = ", or fit with --missing marginal"
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -214,7 +216,7 @@ def to_matrix(
     first_row: int = 0,
     *,
     with_gaps: bool = False,
-    or_else: str = ", or fit with --missing marginal",
+    or_else: str = OR_FIT_WITH_GAPS,
 ) -> NDArray[np.float64]:
     """Convert numeric columns to a matrix.
 
